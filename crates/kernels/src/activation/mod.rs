@@ -1,0 +1,29 @@
+//! Activation functions, on their own or fused into a product's last pass.
+
+mod forward;
+pub(crate) mod reference;
+
+pub use forward::activate;
+pub(crate) use forward::{GeluErf, GeluTanh, Identity, Relu, Silu, Tanh};
+
+/// An activation function.
+///
+/// NaN gives NaN. Errors are bounded in units in the last place (ULP) of the result, down to where it is
+/// subnormal; of −∞ the GELUs and SiLU give the limit, −0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// `x`.
+    #[default]
+    None,
+    /// `x·Φ(x)` with the exact normal distribution: `x/2·(1 + erf(x/√2))`
+    /// (Hendrycks & Gimpel 2016, <https://arxiv.org/abs/1606.08415>), within 4 ULP (5 on the portable tier).
+    GeluErf,
+    /// The tanh form of GELU: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, within 3 ULP.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x/(1 + e⁻ˣ)`, within 3 ULP.
+    Silu,
+    /// `tanh(x)`, within 2 ULP.
+    Tanh,
+}

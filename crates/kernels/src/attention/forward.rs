@@ -1,0 +1,332 @@
+//! Attention, fast: register tiles of scores, softmax streamed over blocks of keys.
+//!
+//! Scores are computed *transposed*, keys down and queries across: then a vector holds one key's
+//! scores for 8 or 16 queries, the softmax needs no sum across lanes, and what it leaves is already
+//! the strip that the product with the values reads. Per query and block of keys:
+//!
+//! ```text
+//! m' = max(m, scores)    p = e^(scores − m')    c = e^(m − m')
+//! sum ← sum·c + Σ p      out ← out·c + p·V
+//! ```
+//!
+//! and at the end `out / sum`. A block's scores stay in L1; there is never a matrix of all scores.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::{AttentionShape, Mask, Segments, Strided};
+use crate::Exec;
+use crate::buffer::AlignedFloats;
+use crate::exec::SharedMut;
+use crate::gemm::pack::pack_strip;
+use crate::gemm::tile::{
+    MOST_COLUMNS, TileBuffer, multiply, tile_columns, tile_rows, tile_vectors,
+};
+use crate::simd::math::exp;
+use crate::simd::{Kernel, Simd};
+
+/// Keys in a block, whole strips of tiles of 6 rows and of 8: its scores for a tile of 48 queries take
+/// 27 KiB.
+const BLOCK_KEYS: usize = 144;
+
+/// Queries in a task: enough that packing keys and values again for each task does not count.
+const TASK_QUERIES: usize = 384;
+
+/// `softmax(scale · Q·Kᵀ)·V` for each head of each sequence.
+///
+/// `q`, `k` and `v` have `T` rows of `H·D` values (head h from column `h·D` on), `out` is `[T, H·D]`. The memory
+/// needed beside them is linear in the longest sequence. A sequence's result has the same bits
+/// whatever other sequences there are and however many threads run.
+///
+/// # Panics
+/// When a buffer is shorter than the sequences say, or offsets do not ascend.
+#[allow(clippy::too_many_arguments)]
+pub fn attention(
+    exec: &Exec,
+    q: Strided<'_>,
+    k: Strided<'_>,
+    v: Strided<'_>,
+    segments: Segments<'_>,
+    mask: Mask,
+    shape: AttentionShape,
+    out: &mut [f32],
+) {
+    let width = shape.heads * shape.head_dim;
+    let tokens = segments.tokens();
+    assert_eq!(out.len(), tokens * width, "out is [{tokens}, {width}]");
+    assert!(segments.cu_seqlens.is_sorted(), "offsets ascend");
+    if out.is_empty() {
+        return;
+    }
+    for (name, rows) in [("q", &q), ("k", &k), ("v", &v)] {
+        let least = (tokens - 1) * rows.stride + width;
+        assert!(
+            rows.stride >= width && rows.data.len() >= least,
+            "{name} has {tokens} rows"
+        );
+    }
+    let Mask::Full = mask;
+    let chunks: Vec<(Range<usize>, Range<usize>)> = segments
+        .ranges()
+        .flat_map(|keys| {
+            let firsts = keys.clone().step_by(TASK_QUERIES);
+            firsts.map(move |first| (first..keys.end.min(first + TASK_QUERIES), keys.clone()))
+        })
+        .collect();
+    let shared = SharedMut::new(out);
+    exec.parallel(chunks.len() * shape.heads, |task| {
+        let (queries, keys) = &chunks[task / shape.heads];
+        SCRATCH.with_borrow_mut(|scratch| {
+            exec.isa().run(Head {
+                q,
+                k,
+                v,
+                queries: queries.clone(),
+                keys: keys.clone(),
+                head: task % shape.heads,
+                shape,
+                out: &shared,
+                scratch,
+            });
+        });
+    });
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
+}
+
+/// What a task keeps beside its tile.
+struct Scratch {
+    /// Keys in strips of a tile's rows: `[strip][D][rows]`.
+    keys: AlignedFloats,
+    /// Values `[key][D up to whole vectors]`.
+    values: AlignedFloats,
+    /// Queries of a tile: `[D][queries]`.
+    queries: AlignedFloats,
+    /// A block's scores, then their powers: `[key][queries]`.
+    scores: AlignedFloats,
+    /// Weighted sums of values so far: `[query][D up to whole vectors]`.
+    sums: AlignedFloats,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let empty = || AlignedFloats::zeroed(0);
+        Self {
+            keys: empty(),
+            values: empty(),
+            queries: empty(),
+            scores: empty(),
+            sums: empty(),
+        }
+    }
+}
+
+/// One head of a chunk of queries over all keys of their sequence.
+struct Head<'a> {
+    q: Strided<'a>,
+    k: Strided<'a>,
+    v: Strided<'a>,
+    queries: Range<usize>,
+    keys: Range<usize>,
+    head: usize,
+    shape: AttentionShape,
+    out: &'a SharedMut<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl Kernel for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let scratch = &mut *self.scratch;
+        let dim = self.shape.head_dim;
+        let column = self.head * dim;
+        let padded = dim.next_multiple_of(S::LANES);
+        let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
+
+        let keys = self.keys.len();
+        let strip_len = dim * rows;
+        let strips = scratch.keys.at_least(keys.div_ceil(rows) * strip_len);
+        for (i, strip) in strips.chunks_exact_mut(strip_len).enumerate() {
+            let first = i * rows;
+            let from = row(self.k, column, self.keys.start + first);
+            pack_strip(from, self.k.stride, rows.min(keys - first), strip, rows, 0);
+        }
+        let values = scratch.values.at_least(keys * padded);
+        for (i, to) in values.chunks_exact_mut(padded).enumerate() {
+            to[..dim].copy_from_slice(&row(self.v, column, self.keys.start + i)[..dim]);
+            to[dim..].fill(0.0);
+        }
+
+        let mut tile = Tile {
+            keys: strips,
+            values,
+            queries: scratch.queries.at_least(dim * columns),
+            scores: scratch.scores.at_least(BLOCK_KEYS * columns),
+            sums: scratch.sums.at_least(columns * padded),
+            count: keys,
+            dim,
+            scale: self.shape.scale,
+        };
+        for first in self.queries.clone().step_by(columns) {
+            let count = columns.min(self.queries.end - first);
+            let from = row(self.q, column, first);
+            pack_strip(from, self.q.stride, count, tile.queries, columns, 0);
+            let totals = match count.div_ceil(S::LANES) {
+                1 => tile.run::<S, 1>(simd),
+                2 => tile.run::<S, 2>(simd),
+                _ => tile.run::<S, 3>(simd),
+            };
+            let width = self.shape.heads * dim;
+            for (query, &total) in totals[..count].iter().enumerate() {
+                let at = (first + query) * width + column;
+                // SAFETY: tasks have different queries or heads, so their rows' parts of `out`
+                // do not overlap, and each is in one slice at a time.
+                let out = unsafe { self.out.slice(at..at + dim) };
+                let sums = &tile.sums[query * padded..][..dim];
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    *out = sum / total;
+                }
+            }
+        }
+    }
+}
+
+/// Row `t` from `column` on, and all that follows.
+#[inline(always)]
+fn row<'a>(of: Strided<'a>, column: usize, t: usize) -> &'a [f32] {
+    &of.data[t * of.stride + column..]
+}
+
+/// A tile of queries, with all keys and values of their sequence.
+struct Tile<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    queries: &'a mut [f32],
+    scores: &'a mut [f32],
+    sums: &'a mut [f32],
+    /// Number of keys.
+    count: usize,
+    dim: usize,
+    scale: f32,
+}
+
+impl Tile<'_> {
+    /// Computes `sums` for `V` vectors of queries; gives each query's `Σ p`.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(&mut self, simd: S) -> [f32; MOST_COLUMNS] {
+        let padded = self.dim.next_multiple_of(S::LANES);
+        let mut max = [simd.splat(f32::NEG_INFINITY); V];
+        let mut total = [simd.zero(); V];
+        self.sums[..V * S::LANES * padded].fill(0.0);
+        for first in (0..self.count).step_by(BLOCK_KEYS) {
+            let keys = BLOCK_KEYS.min(self.count - first);
+            self.score::<S, V>(simd, first, keys);
+            let rescale = self.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
+            self.add_values(simd, V * S::LANES, first, keys, &rescale);
+        }
+        let mut totals = [0.0; MOST_COLUMNS];
+        for (v, &total) in total.iter().enumerate() {
+            simd.store(&mut totals[v * S::LANES..], total);
+        }
+        totals
+    }
+
+    /// `scores[key][query]` for a block of keys.
+    #[inline(always)]
+    fn score<S: Simd, const V: usize>(&mut self, simd: S, first: usize, keys: usize) {
+        let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
+        // A block starts at a whole strip.
+        for from in (0..keys).step_by(rows) {
+            let strip = &self.keys[(first + from) * self.dim..][..self.dim * rows];
+            let (a, b) = ((strip, rows), (&*self.queries, columns));
+            let to = &mut self.scores[from * V * S::LANES..];
+            multiply::<S, V>(simd, rows.min(keys - from), a, b, self.dim, to);
+        }
+    }
+
+    /// Turns a block's scores into powers, and gives what earlier sums are multiplied by.
+    #[inline(always)]
+    fn exponentiate<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        keys: usize,
+        max: &mut [S::F32; V],
+        total: &mut [S::F32; V],
+    ) -> [f32; MOST_COLUMNS] {
+        let scale = simd.splat(self.scale);
+        let scores = &mut self.scores[..keys * V * S::LANES];
+        let old = *max;
+        for row in scores.chunks_exact_mut(V * S::LANES) {
+            for (v, max) in max.iter_mut().enumerate() {
+                let score = simd.mul(simd.load(&row[v * S::LANES..]), scale);
+                simd.store(&mut row[v * S::LANES..], score);
+                *max = simd.max(score, *max);
+            }
+        }
+        let mut rescale = [0.0; MOST_COLUMNS];
+        for v in 0..V {
+            let factor = exp(simd, simd.sub(old[v], max[v]));
+            total[v] = simd.mul(total[v], factor);
+            simd.store(&mut rescale[v * S::LANES..], factor);
+        }
+        for row in scores.chunks_exact_mut(V * S::LANES) {
+            for v in 0..V {
+                let score = simd.load(&row[v * S::LANES..]);
+                let power = exp(simd, simd.sub(score, max[v]));
+                total[v] = simd.add(total[v], power);
+                simd.store(&mut row[v * S::LANES..], power);
+            }
+        }
+        rescale
+    }
+
+    /// `sums ← sums·rescale + powers·V` for a block of keys.
+    #[inline(always)]
+    fn add_values<S: Simd>(
+        &mut self,
+        simd: S,
+        queries: usize,
+        first: usize,
+        keys: usize,
+        rescale: &[f32; MOST_COLUMNS],
+    ) {
+        let padded = self.dim.next_multiple_of(S::LANES);
+        let rows = tile_rows::<S>();
+        let mut tile = TileBuffer::new();
+        for query in (0..queries).step_by(rows) {
+            let count = rows.min(queries - query);
+            let a = (&self.scores[query..keys * queries], queries);
+            let mut column = 0;
+            while column < padded {
+                // Four vectors are two pairs: three and one would leave a lean tile.
+                let vectors = match (padded - column) / S::LANES {
+                    4 => 2,
+                    left => left.min(tile_vectors::<S>()),
+                };
+                let b = (
+                    &self.values[first * padded + column..(first + keys) * padded],
+                    padded,
+                );
+                match vectors {
+                    1 => multiply::<S, 1>(simd, count, a, b, keys, &mut tile.0),
+                    2 => multiply::<S, 2>(simd, count, a, b, keys, &mut tile.0),
+                    _ => multiply::<S, 3>(simd, count, a, b, keys, &mut tile.0),
+                }
+                for r in 0..count {
+                    let factor = simd.splat(rescale[query + r]);
+                    for v in 0..vectors {
+                        let at = (query + r) * padded + column + v * S::LANES;
+                        let new = simd.load(&tile.0[(r * vectors + v) * S::LANES..]);
+                        let sum = simd.mul_add(simd.load(&self.sums[at..]), factor, new);
+                        simd.store(&mut self.sums[at..], sum);
+                    }
+                }
+                column += vectors * S::LANES;
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Multi-head attention over packed sequences, softmax streamed
+//! (Dao et al. 2022, <https://arxiv.org/abs/2205.14135>).
+
+mod forward;
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use forward::attention;
+
+/// Rows of values inside a wider buffer: row `t` starts at `t · stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// The buffer, from the first row's first value on.
+    pub data: &'a [f32],
+    /// Values from one row to the next.
+    pub stride: usize,
+}
+
+/// Sequences packed end to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments<'a> {
+    /// Where the sequences start, and last where they end: B+1 offsets from 0 to T, ascending.
+    pub cu_seqlens: &'a [u32],
+}
+
+impl Segments<'_> {
+    /// Number of tokens (T).
+    pub fn tokens(&self) -> usize {
+        self.cu_seqlens.last().map_or(0, |&end| end as usize)
+    }
+
+    /// The rows of each sequence.
+    pub fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let pairs = self.cu_seqlens.windows(2);
+        pairs.map(|ends| ends[0] as usize..ends[1] as usize)
+    }
+}
+
+/// Which keys a query sees within its sequence. A mask is a value, never a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mask {
+    /// All keys of the query's own sequence.
+    #[default]
+    Full,
+}
+
+/// The heads of an attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Number of heads (H).
+    pub heads: usize,
+    /// Width of a head (D).
+    pub head_dim: usize,
+    /// What a query's product with a key is multiplied by, commonly `1/√D`.
+    pub scale: f32,
+}

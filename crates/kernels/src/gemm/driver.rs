@@ -1,0 +1,209 @@
+//! The blocks of a product and their division among threads.
+//!
+//! A task is a block of rows by a group of panels. Within it, for each block of K: the rows' values
+//! are packed once (they then stay in L2), and each panel's part (in L2 too) is multiplied with all
+//! of them. Sums of one block of K are added to those of the blocks before, so every value of the
+//! product is summed in one order, whatever task computes it.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::epilogue::Place;
+use super::pack::pack_strip;
+use super::tile::{TileBuffer, multiply, tile_columns, tile_rows, tile_vectors};
+use super::{Epilogue, PackedWeights};
+use crate::Exec;
+use crate::buffer::AlignedFloats;
+use crate::exec::SharedMut;
+use crate::simd::{Kernel, Simd};
+
+/// The most values of K in a block: a panel's part of 512 · 48 values takes 96 KiB.
+const BLOCK_K: usize = 512;
+
+/// The most rows in a block: 128 · 512 values take 256 KiB.
+const BLOCK_ROWS: usize = 128;
+
+/// Rows below which a block is not cut for the sake of more tasks: each block reads all weights.
+const LEAST_ROWS: usize = 32;
+
+/// Multiply-adds below which a task is not worth a thread's while.
+const LEAST_WORK: usize = 1 << 18;
+
+thread_local! {
+    /// A block of rows, packed.
+    static PACKED_ROWS: RefCell<AlignedFloats> = RefCell::new(AlignedFloats::zeroed(0));
+}
+
+/// See [`gemm`](super::gemm).
+pub(super) fn gemm(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &PackedWeights,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let plan = weights.isa().run(MakePlan {
+        threads: exec.threads(),
+        rows,
+        n: weights.n(),
+        k: weights.k(),
+    });
+    let y = SharedMut::new(y);
+    exec.parallel(plan.row_blocks * plan.groups, |task| {
+        // Outside of `run`: a closure in there would not be compiled with the tier's instructions.
+        PACKED_ROWS.with_borrow_mut(|packed| {
+            weights.isa().run(Block {
+                rows: plan.rows_of(task / plan.groups),
+                panels: plan.panels_of(task % plan.groups),
+                x,
+                weights,
+                epilogue,
+                packed,
+                y: &y,
+            });
+        });
+    });
+}
+
+/// How a product is cut into tasks.
+#[derive(Debug)]
+struct Plan {
+    rows: usize,
+    rows_each: usize,
+    row_blocks: usize,
+    panels: usize,
+    panels_each: usize,
+    groups: usize,
+}
+
+struct MakePlan {
+    threads: usize,
+    rows: usize,
+    n: usize,
+    k: usize,
+}
+
+impl Kernel for MakePlan {
+    type Output = Plan;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) -> Plan {
+        let Self {
+            threads,
+            rows,
+            n,
+            k,
+        } = self;
+        let wanted = match threads {
+            1 => 1,
+            // Several tasks a thread: one that the system holds up does not hold up the rest.
+            _ => (4 * threads).min(rows * n * k / LEAST_WORK),
+        };
+        // Rows are cut before columns: blocks of columns would each pack the same rows again.
+        let row_blocks = wanted.min(rows / LEAST_ROWS);
+        let row_blocks = row_blocks.max(rows.div_ceil(BLOCK_ROWS));
+        let rows_each = rows.div_ceil(row_blocks).next_multiple_of(tile_rows::<S>());
+        let row_blocks = rows.div_ceil(rows_each);
+        let panels = n.div_ceil(tile_columns::<S>());
+        let groups = wanted.div_ceil(row_blocks).clamp(1, panels);
+        let panels_each = panels.div_ceil(groups);
+        Plan {
+            rows,
+            rows_each,
+            row_blocks,
+            panels,
+            panels_each,
+            groups: panels.div_ceil(panels_each),
+        }
+    }
+}
+
+impl Plan {
+    fn rows_of(&self, block: usize) -> Range<usize> {
+        block * self.rows_each..self.rows.min((block + 1) * self.rows_each)
+    }
+
+    fn panels_of(&self, group: usize) -> Range<usize> {
+        group * self.panels_each..self.panels.min((group + 1) * self.panels_each)
+    }
+}
+
+/// A task.
+struct Block<'a> {
+    rows: Range<usize>,
+    panels: Range<usize>,
+    x: &'a [f32],
+    weights: &'a PackedWeights,
+    epilogue: Epilogue<'a>,
+    packed: &'a mut AlignedFloats,
+    y: &'a SharedMut<'a>,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let k = self.weights.k();
+        let blocks = k.div_ceil(BLOCK_K).max(1);
+        let depth = k.div_ceil(blocks);
+        for block in 0..blocks {
+            self.multiply(simd, block * depth..k.min((block + 1) * depth));
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Adds the products of a block of K to `y`, and finishes `y` with the last.
+    #[inline(always)]
+    fn multiply<S: Simd>(&mut self, simd: S, ks: Range<usize>) {
+        let (n, k, depth) = (self.weights.n(), self.weights.k(), ks.len());
+        let (tile_rows, tile_columns) = (tile_rows::<S>(), tile_columns::<S>());
+        let strips = self.rows.len().div_ceil(tile_rows);
+        let strip_len = tile_rows * depth;
+        let packed = self.packed.at_least(strips * strip_len);
+        for strip in 0..strips {
+            let first = self.rows.start + strip * tile_rows;
+            let count = tile_rows.min(self.rows.end - first);
+            let rows = &self.x[first * k + ks.start..];
+            let strip = &mut packed[strip * strip_len..][..strip_len];
+            pack_strip(rows, k, count, strip, tile_rows, 0);
+        }
+        let (first_block, last_block) = (ks.start == 0, ks.end == k);
+        let mut tile = TileBuffer::new();
+        for panel in self.panels.clone() {
+            let column = panel * tile_columns;
+            let columns = tile_columns.min(n - column);
+            let values = self.weights.panel(panel, tile_columns, ks.clone());
+            for strip in 0..strips {
+                let first = self.rows.start + strip * tile_rows;
+                let count = tile_rows.min(self.rows.end - first);
+                let strip = &packed[strip * strip_len..][..strip_len];
+                let (a, b) = ((strip, tile_rows), (values, tile_columns));
+                match tile_vectors::<S>() {
+                    2 => multiply::<S, 2>(simd, count, a, b, depth, &mut tile.0),
+                    _ => multiply::<S, 3>(simd, count, a, b, depth, &mut tile.0),
+                }
+                for row in first..first + count {
+                    let from = (row - first) * tile_columns;
+                    let sums = &tile.0[from..from + columns];
+                    let at = row * n + column;
+                    // SAFETY: tasks cover different rows or columns of `y`, and each value of a
+                    // task is in one slice at a time.
+                    let y = unsafe { self.y.slice(at..at + columns) };
+                    if last_block {
+                        let place = Place { row, column, n };
+                        self.epilogue.finish(simd, sums, !first_block, place, y);
+                    } else if first_block {
+                        y.copy_from_slice(sums);
+                    } else {
+                        for (y, sum) in y.iter_mut().zip(sums) {
+                            *y += sum;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

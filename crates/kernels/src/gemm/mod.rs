@@ -1,0 +1,62 @@
+//! Matrix product with a prepacked weight and a fused last pass: `Y = act(X·Wᵀ + bias) + residual`.
+//!
+//! The idea (Goto & van de Geijn 2008, <https://doi.org/10.1145/1356052.1356053>): a *tile* of `Y`, a
+//! few rows by three vectors of columns, stays in registers while the product runs along K.
+//!
+//! - `weights`: `W[N,K]` is packed once, at load, into panels of as many columns as a tile has;
+//! - `pack`: the transposition that both operands go through;
+//! - `tile`: the register tile, written once over the SIMD trait;
+//! - `driver`: blocks that fit the caches, and their division among threads;
+//! - `epilogue`: bias, activation and residual, while a finished tile is still in L1;
+//! - `portable`: the tier for any CPU, on `matrixmultiply`;
+//! - `reference`: three loops.
+
+mod driver;
+mod epilogue;
+pub(crate) mod pack;
+mod portable;
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tile;
+mod weights;
+
+pub use epilogue::Epilogue;
+pub use weights::{PackedWeights, WeightSource};
+
+use crate::Exec;
+use crate::isa::Tier;
+
+/// `y[T,N] = act(x[T,K] · W[N,K]ᵀ + bias[N]) + residual[T,N]`, all row-major f32.
+///
+/// Runs on the instruction set that the weights were packed for. A row of `y` has the same bits
+/// whatever other rows there are and however many threads run.
+///
+/// # Panics
+/// When a slice has another length than the shapes say.
+pub fn gemm(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &PackedWeights,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let (n, k) = (weights.n(), weights.k());
+    assert_eq!(x.len(), rows * k, "x is [{rows}, {k}]");
+    assert_eq!(y.len(), rows * n, "y is [{rows}, {n}]");
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), n, "a bias for each of {n} columns");
+    }
+    if let Some(residual) = epilogue.residual {
+        assert_eq!(residual.len(), y.len(), "a residual for every value");
+    }
+    if y.is_empty() {
+        return;
+    }
+    match weights.isa().0 {
+        Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, y),
+        #[cfg(target_arch = "x86_64")]
+        _ => driver::gemm(exec, rows, x, weights, epilogue, y),
+    }
+}

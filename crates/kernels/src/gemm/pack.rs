@@ -1,0 +1,118 @@
+//! Packing: rows of a matrix into strips in which the k-th values of all rows lie side by side.
+
+/// A number format that weights are stored in.
+pub(crate) trait Stored: Copy + Sync {
+    /// Its value.
+    fn to_f32(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for half::bf16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        half::bf16::to_f32(self)
+    }
+}
+
+impl Stored for half::f16 {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        half::f16::to_f32(self)
+    }
+}
+
+/// Writes `strip[k][at + r] = rows[r·stride + k]` for `r < count` and all `k` of the strip, which holds
+/// `width` values for each `k`. Other places are left as they are.
+///
+/// # Panics
+/// When the rows are shorter than the strip, or do not fit its width.
+#[inline(always)]
+pub(crate) fn pack_strip<T: Stored>(
+    rows: &[T],
+    stride: usize,
+    count: usize,
+    strip: &mut [f32],
+    width: usize,
+    at: usize,
+) {
+    let depth = strip.len() / width;
+    assert!(at + count <= width && strip.len() == depth * width);
+    if count == 0 || depth == 0 {
+        return;
+    }
+    assert!(rows.len() >= (count - 1) * stride + depth);
+    let mut first = 0;
+    // Squares of 4 × 4 are turned in registers.
+    while first + 4 <= count {
+        let row: [&[T]; 4] = std::array::from_fn(|r| &rows[(first + r) * stride..][..depth]);
+        let mut k = 0;
+        while k + 4 <= depth {
+            let square: [[f32; 4]; 4] =
+                std::array::from_fn(|r| std::array::from_fn(|i| row[r][k + i].to_f32()));
+            for i in 0..4 {
+                let column: [f32; 4] = std::array::from_fn(|r| square[r][i]);
+                strip[(k + i) * width + at + first..][..4].copy_from_slice(&column);
+            }
+            k += 4;
+        }
+        for k in k..depth {
+            for (r, row) in row.iter().enumerate() {
+                strip[k * width + at + first + r] = row[k].to_f32();
+            }
+        }
+        first += 4;
+    }
+    for r in first..count {
+        let row = &rows[r * stride..][..depth];
+        for (values, value) in strip.chunks_exact_mut(width).zip(row) {
+            values[at + r] = value.to_f32();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_hold_the_rows_side_by_side() {
+        for (count, width, at, depth, stride) in [
+            (6, 6, 0, 9, 11),
+            (5, 8, 2, 4, 4),
+            (1, 1, 0, 7, 7),
+            (4, 48, 40, 5, 6),
+            (0, 4, 0, 3, 3),
+        ] {
+            let rows: Vec<f32> = (0..8 * stride).map(|i| i as f32 + 1.0).collect();
+            let mut strip = vec![-1.0; depth * width];
+            pack_strip(&rows, stride, count, &mut strip, width, at);
+            for k in 0..depth {
+                for column in 0..width {
+                    let expected = match column.checked_sub(at) {
+                        Some(r) if r < count => rows[r * stride + k],
+                        _ => -1.0,
+                    };
+                    assert_eq!(strip[k * width + column], expected, "{k}, {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_is_widened() {
+        let rows = [1.5f32, -2.0, 3.0].map(half::bf16::from_f32);
+        let mut strip = [0.0; 3];
+        pack_strip(&rows, 3, 1, &mut strip, 1, 0);
+        assert_eq!(strip, [1.5, -2.0, 3.0]);
+        let rows = [0.25f32, 65504.0].map(half::f16::from_f32);
+        let mut strip = [0.0; 2];
+        pack_strip(&rows, 1, 2, &mut strip, 2, 0);
+        assert_eq!(strip, [0.25, 65504.0]);
+    }
+}

@@ -1,0 +1,87 @@
+//! The product on any CPU, by `matrixmultiply`.
+
+use super::epilogue::Place;
+use super::{Epilogue, PackedWeights};
+use crate::Exec;
+use crate::exec::SharedMut;
+use crate::simd::{Kernel, Simd};
+
+/// The most rows or columns of a task: a few of these fit any L2 cache.
+const BLOCK: usize = 192;
+
+/// See [`gemm`](super::gemm).
+pub(super) fn gemm(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &PackedWeights,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let (n, k) = (weights.n(), weights.k());
+    let (row_blocks, column_blocks) = (rows.div_ceil(BLOCK), n.div_ceil(BLOCK));
+    let shared = SharedMut::new(y);
+    exec.parallel(row_blocks * column_blocks, |task| {
+        let (row, column) = (task / column_blocks * BLOCK, task % column_blocks * BLOCK);
+        let (count, columns) = (BLOCK.min(rows - row), BLOCK.min(n - column));
+        let x = &x[row * k..(row + count) * k];
+        let w = &weights.data()[column * k..(column + columns) * k];
+        // The block's own buffer: other tasks write other columns of the same rows.
+        let mut block = vec![0.0; count * columns];
+        let c = block.as_mut_ptr();
+        let (n_stride, k_stride) = (columns as isize, k as isize);
+        // SAFETY: `x` is [count, k] with rows k apart, `w` read as [k, columns] with columns k apart,
+        // `block` is [count, columns]; their slices above have exactly these sizes.
+        unsafe {
+            matrixmultiply::sgemm(
+                count,
+                k,
+                columns,
+                1.0,
+                x.as_ptr(),
+                k_stride,
+                1,
+                w.as_ptr(),
+                1,
+                k_stride,
+                0.0,
+                c,
+                n_stride,
+                1,
+            );
+        }
+        for (i, values) in block.chunks_exact(columns).enumerate() {
+            let at = (row + i) * n + column;
+            // SAFETY: tasks cover different rows or columns of `y`.
+            let y = unsafe { shared.slice(at..at + columns) };
+            let place = Place {
+                row: row + i,
+                column,
+                n,
+            };
+            weights.isa().run(Finish {
+                epilogue,
+                sums: values,
+                place,
+                y,
+            });
+        }
+    });
+}
+
+struct Finish<'a> {
+    epilogue: Epilogue<'a>,
+    sums: &'a [f32],
+    place: Place,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.epilogue
+            .finish(simd, self.sums, false, self.place, self.y);
+    }
+}

@@ -1,0 +1,162 @@
+//! The register tile: a few rows by two or three vectors of columns, along K.
+//!
+//! Per k: a load for each vector of the weight panel, a broadcast load for each row, rows · vectors
+//! multiply-adds. With 32 registers 8 rows by 3 vectors (24 accumulators), with 16 registers 6 by 2 (12)
+//! keep enough independent multiply-adds in flight to hide their latency of 4 cycles at 2 a cycle,
+//! and load less often than they multiply: the multiply-adders are the bound. (4 by 3 would load less
+//! still, but needs all 16 registers, and compilers then spill one.)
+//!
+//! 48 and 16 columns divide the widths of BERT models (384, 768, 1024 · 3, …) without remainder.
+
+use crate::isa::{Isa, Tier};
+use crate::simd::Simd;
+
+/// The most rows that a tile has on any tier.
+pub(crate) const MOST_ROWS: usize = 8;
+
+/// The most columns that a tile has on any tier.
+pub(crate) const MOST_COLUMNS: usize = 3 * 16;
+
+/// Values of k in a turn of the tile's loop.
+const UNROLL: usize = 4;
+
+/// Rows of a tile.
+pub(crate) const fn tile_rows<S: Simd>() -> usize {
+    if S::REGISTERS >= 32 { 8 } else { 6 }
+}
+
+/// Vectors of columns in a tile.
+pub(crate) const fn tile_vectors<S: Simd>() -> usize {
+    if S::REGISTERS >= 32 { 3 } else { 2 }
+}
+
+/// Columns of a tile.
+pub(crate) const fn tile_columns<S: Simd>() -> usize {
+    tile_vectors::<S>() * S::LANES
+}
+
+/// Columns of a weight panel: a tile's, or 1 (plain rows of `W`) where `matrixmultiply` runs.
+pub(super) fn panel_width(isa: Isa) -> usize {
+    match isa.0 {
+        Tier::Portable(_) => 1,
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(_) => tile_columns::<crate::simd::Avx2>(),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(_) => tile_columns::<crate::simd::Avx512>(),
+    }
+}
+
+/// A tile's values, row by row.
+#[repr(C, align(64))]
+pub(crate) struct TileBuffer(pub(crate) [f32; MOST_ROWS * MOST_COLUMNS]);
+
+impl TileBuffer {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self([0.0; MOST_ROWS * MOST_COLUMNS])
+    }
+}
+
+/// `tile[rows, V·LANES] = aᵀ·b` over `depth` values of k, where `a` is a strip `[depth][a_width]` whose
+/// first `rows` columns count, and `b` a panel `[depth][b_width]` whose first `V·LANES` do. The rows of
+/// the tile are `V·LANES` apart.
+///
+/// # Panics
+/// When `rows` is 0 or more than a tile has, or a slice is too short.
+#[inline(always)]
+pub(crate) fn multiply<S: Simd, const V: usize>(
+    simd: S,
+    rows: usize,
+    (a, a_width): (&[f32], usize),
+    (b, b_width): (&[f32], usize),
+    depth: usize,
+    tile: &mut [f32],
+) {
+    let columns = V * S::LANES;
+    assert!(rows <= a_width && columns <= b_width && tile.len() >= rows * columns);
+    // The last row of each needs no more than what counts.
+    assert!(a.len() + a_width >= depth * a_width + rows);
+    assert!(b.len() + b_width >= depth * b_width + columns);
+    let (a, b) = ((a.as_ptr(), a_width), (b.as_ptr(), b_width));
+    let to = tile.as_mut_ptr();
+    // SAFETY: by the assertions every row of the strip has `rows` values, every row of the panel
+    // `V·LANES`, and the tile has room for `rows` rows.
+    unsafe {
+        match rows {
+            1 => fixed::<S, 1, V>(simd, a, b, depth, to),
+            2 => fixed::<S, 2, V>(simd, a, b, depth, to),
+            3 => fixed::<S, 3, V>(simd, a, b, depth, to),
+            4 => fixed::<S, 4, V>(simd, a, b, depth, to),
+            5 => fixed::<S, 5, V>(simd, a, b, depth, to),
+            6 => fixed::<S, 6, V>(simd, a, b, depth, to),
+            // With 16 registers these would spill, and are not asked for.
+            7 if S::REGISTERS >= 32 => fixed::<S, 7, V>(simd, a, b, depth, to),
+            8 if S::REGISTERS >= 32 => fixed::<S, 8, V>(simd, a, b, depth, to),
+            _ => panic!("a tile has no {rows} rows"),
+        }
+    }
+}
+
+/// [`multiply`] for a fixed number of rows, so that all accumulators have their registers.
+///
+/// # Safety
+/// `a` must have `depth` rows of `a_width ≥ R` values, `b` `depth` rows of `b_width ≥ V·LANES`, and `to`
+/// room for `R·V·LANES`.
+#[inline(always)]
+unsafe fn fixed<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    (mut a, a_width): (*const f32, usize),
+    (mut b, b_width): (*const f32, usize),
+    depth: usize,
+    to: *mut f32,
+) {
+    let mut sums = [[simd.zero(); V]; R];
+    let mut left = depth;
+    // Unrolled: the compiler then keeps each accumulator in its register.
+    while left >= UNROLL {
+        for i in 0..UNROLL {
+            // SAFETY: within the k-th rows of `a` and `b`, which the caller vouches for.
+            unsafe { step(simd, a.add(i * a_width), b.add(i * b_width), &mut sums) }
+        }
+        a = a.wrapping_add(UNROLL * a_width);
+        b = b.wrapping_add(UNROLL * b_width);
+        left -= UNROLL;
+    }
+    for _ in 0..left {
+        // SAFETY: as above.
+        unsafe { step(simd, a, b, &mut sums) }
+        a = a.wrapping_add(a_width);
+        b = b.wrapping_add(b_width);
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        for (v, &sum) in sums.iter().enumerate() {
+            // SAFETY: the caller vouches for room for R rows of V vectors.
+            unsafe { simd.store_ptr(to.add((r * V + v) * S::LANES), sum) }
+        }
+    }
+}
+
+/// Adds the products of one k.
+///
+/// # Safety
+/// `a` must have `R` values, `b` `V·LANES`.
+#[inline(always)]
+unsafe fn step<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    a: *const f32,
+    b: *const f32,
+    sums: &mut [[S::F32; V]; R],
+) {
+    let mut columns = [simd.zero(); V];
+    for (v, column) in columns.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for V vectors.
+        *column = unsafe { simd.load_ptr(b.add(v * S::LANES)) };
+    }
+    for (r, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for R values.
+        let value = simd.splat(unsafe { *a.add(r) });
+        for (sum, &column) in sums.iter_mut().zip(&columns) {
+            *sum = simd.mul_add(value, column, *sum);
+        }
+    }
+}

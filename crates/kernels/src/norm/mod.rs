@@ -1,0 +1,7 @@
+//! Layer normalisation (Ba et al. 2016, <https://arxiv.org/abs/1607.06450>).
+
+mod forward;
+pub(crate) mod reference;
+pub(crate) mod rows;
+
+pub use forward::{add_layer_norm, layer_norm_in_place};

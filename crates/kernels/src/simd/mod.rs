@@ -1,0 +1,130 @@
+//! A small vector trait: an element-wise kernel is written once and compiled for every tier.
+//!
+//! A [`Kernel`] is generic over [`Simd`]; [`Simd::vectorize`] runs it inside a function that is
+//! compiled with the tier's instructions, into which everything is inlined. Hence a rule for
+//! kernels: what they call must be `#[inline(always)]`, or it is compiled without those instructions.
+//!
+//! A token ([`Portable`], [`Avx2`], [`Avx512`]) is the proof that the machine has them.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+mod portable;
+pub(crate) mod reduce;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+pub(crate) mod unary;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+/// A computation written over [`Simd`]. `run` must be `#[inline(always)]`.
+pub(crate) trait Kernel {
+    /// What it gives.
+    type Output;
+
+    /// Computes.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Vectors of f32 in the registers of a tier.
+///
+/// Comparisons, `max` and `min` follow x86: `max(a, b)` and `min(a, b)` give `b` when either is NaN.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`Simd::LANES`] values.
+    type F32: Copy;
+    /// A truth value for each lane.
+    type Mask: Copy;
+    /// Values in a vector.
+    const LANES: usize;
+    /// Vector registers.
+    const REGISTERS: usize;
+
+    /// Runs a kernel compiled with this tier's instructions.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::F32;
+    /// The `LANES` values from `p` on.
+    ///
+    /// # Safety
+    /// They must be readable.
+    unsafe fn load_ptr(self, p: *const f32) -> Self::F32;
+    /// Writes `LANES` values from `p` on.
+    ///
+    /// # Safety
+    /// They must be writable.
+    unsafe fn store_ptr(self, p: *mut f32, v: Self::F32);
+    /// The values of a slice shorter than a vector, zero in the other lanes.
+    fn load_partial(self, from: &[f32]) -> Self::F32;
+    /// The values of a slice shorter than a vector, those of `fill` in the other lanes.
+    fn load_partial_or(self, from: &[f32], fill: Self::F32) -> Self::F32;
+    /// The first lanes, as many as the slice (shorter than a vector) takes.
+    fn store_partial(self, to: &mut [f32], v: Self::F32);
+
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a − b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b + c`, rounded once where the tier has FMA.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `c − a · b`, rounded once where the tier has FMA.
+    fn neg_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `a · b − c` as if rounded once, on every tier: what a product's rounding lost can be had from it.
+    fn mul_sub_exact(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// The larger; `b` when either is NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The smaller; `b` when either is NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `|x|`.
+    fn abs(self, x: Self::F32) -> Self::F32;
+    /// `|magnitude|` with the sign of `sign`.
+    fn copysign(self, magnitude: Self::F32, sign: Self::F32) -> Self::F32;
+    /// `x · 2ⁿ` for integral `n` from −252 to 254; `x` times two powers of two, so that a result may
+    /// be subnormal.
+    fn scale_pow2(self, x: Self::F32, n: Self::F32) -> Self::F32;
+    /// `x · 2ⁿ` for integral `n` from −180 to 0 and `x` from ¼ to 2⁶⁰ (or NaN); a result may be subnormal.
+    /// Cheaper than [`Simd::scale_pow2`].
+    fn scale_down(self, x: Self::F32, n: Self::F32) -> Self::F32;
+    /// Where `a < b`; false where either is NaN.
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a` where the mask is set, else `b`.
+    fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The sum of the lanes, in a fixed order.
+    fn sum(self, v: Self::F32) -> f32;
+    /// The largest lane. Unspecified when one is NaN.
+    fn largest(self, v: Self::F32) -> f32;
+
+    /// The first `LANES` values of a slice that has as many or more.
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::F32 {
+        assert!(from.len() >= Self::LANES);
+        // SAFETY: the slice has `LANES` values.
+        unsafe { self.load_ptr(from.as_ptr()) }
+    }
+
+    /// Writes the first `LANES` values of a slice that has as many or more.
+    #[inline(always)]
+    fn store(self, to: &mut [f32], v: Self::F32) {
+        assert!(to.len() >= Self::LANES);
+        // SAFETY: the slice has `LANES` values.
+        unsafe { self.store_ptr(to.as_mut_ptr(), v) }
+    }
+
+    /// All zeros.
+    #[inline(always)]
+    fn zero(self) -> Self::F32 {
+        self.splat(0.0)
+    }
+}

@@ -1,0 +1,6 @@
+//! Softmax over rows.
+
+mod forward;
+pub(crate) mod reference;
+
+pub use forward::softmax;
