@@ -1,0 +1,72 @@
+//! Multi-head self-attention: one product for queries, keys and values, attention, one product out.
+
+use bertha_autograd::{Session, Var, ops};
+use bertha_kernels::{Activation, AttentionShape, Mask};
+
+use crate::{Batch, Linear, NnError};
+
+/// Scaled dot-product self-attention over each sequence of a batch
+/// (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>).
+pub struct SelfAttention {
+    qkv: Linear,
+    output: Linear,
+    heads: usize,
+    head_dim: usize,
+}
+
+impl SelfAttention {
+    /// From a layer that gives queries, keys and values side by side (`[T,N]` to `[T,3·H·D]`) and the
+    /// layer that mixes the heads (`[T,H·D]` to `[T,N]`).
+    ///
+    /// # Errors
+    /// When the layers' widths are not those of `heads` heads.
+    pub fn new(qkv: Linear, output: Linear, heads: usize) -> Result<Self, NnError> {
+        let hidden = output.inputs();
+        if heads == 0 || !hidden.is_multiple_of(heads) || qkv.outputs() != 3 * hidden {
+            return Err(NnError::Batch(format!(
+                "attention of {heads} heads over width {hidden} cannot take queries, keys and \
+                 values of width {} together",
+                qkv.outputs()
+            )));
+        }
+        Ok(Self {
+            head_dim: hidden / heads,
+            qkv,
+            output,
+            heads,
+        })
+    }
+
+    /// `x[T,N]` to `residual[T,N] + attention(x)`, f32.
+    ///
+    /// # Errors
+    /// When `x` has another width than the layer or another length than the batch.
+    pub fn forward(
+        &self,
+        session: &Session,
+        x: &Var,
+        batch: &Batch,
+        residual: &Var,
+    ) -> Result<Var, NnError> {
+        let qkv = self.qkv.forward(session, x)?;
+        let shape = AttentionShape {
+            heads: self.heads,
+            head_dim: self.head_dim,
+            scale: 1.0 / (self.head_dim as f32).sqrt(),
+        };
+        let context = ops::attention(session, &qkv, batch.cu_seqlens(), Mask::Full, shape)?;
+        drop(qkv);
+        self.output
+            .forward_with(session, &context, Activation::None, Some(residual))
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.qkv.parameters() + self.output.parameters()
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        self.qkv.bytes() + self.output.bytes()
+    }
+}

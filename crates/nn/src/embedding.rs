@@ -1,0 +1,108 @@
+//! The sum of token, position and type embeddings, normalised: the first layer of the BERT family.
+
+use bertha_autograd::{Session, Var, ops};
+use bertha_kernels::EmbeddingTables;
+use bertha_tensor::Tensor;
+
+use crate::{Batch, LayerNorm, NnError, Weights};
+
+/// Rows of the embedding tables, and their width.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingSizes {
+    /// Tokens in the vocabulary (V).
+    pub vocabulary: usize,
+    /// Positions in the table.
+    pub positions: usize,
+    /// Token types; 0 means no such table.
+    pub types: usize,
+    /// Width (N).
+    pub hidden: usize,
+}
+
+/// `LayerNorm(word[id] + position[p] + type[t])`. The tables stay in the file's own mapped pages when
+/// they are f32 there.
+pub struct Embeddings {
+    word: Tensor,
+    position: Tensor,
+    token_type: Option<Tensor>,
+    norm: LayerNorm,
+    sizes: EmbeddingSizes,
+}
+
+impl Embeddings {
+    /// Loads `word_embeddings`, `position_embeddings`, `token_type_embeddings` and `LayerNorm`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(weights: &Weights<'_>, sizes: EmbeddingSizes, eps: f32) -> Result<Self, NnError> {
+        let n = sizes.hidden;
+        let table = |name: &str, rows: usize| weights.at(name).f32_tensor("weight", &[rows, n]);
+        Ok(Self {
+            word: table("word_embeddings", sizes.vocabulary)?,
+            position: table("position_embeddings", sizes.positions)?,
+            token_type: match sizes.types {
+                0 => None,
+                rows => Some(table("token_type_embeddings", rows)?),
+            },
+            norm: LayerNorm::load(&weights.at("LayerNorm"), n, eps)?,
+            sizes,
+        })
+    }
+
+    /// The embeddings of a batch's `T` tokens, `[T,N]` f32. `position_offset` is added to every
+    /// position (RoBERTa counts from 2).
+    ///
+    /// # Errors
+    /// When an id, a position or a type is outside its table.
+    pub fn forward(
+        &self,
+        session: &Session,
+        batch: &Batch,
+        position_offset: u32,
+    ) -> Result<Var, NnError> {
+        let shifted: Vec<u32>;
+        let positions = match position_offset {
+            0 => batch.positions(),
+            offset => {
+                shifted = batch.positions().iter().map(|p| p + offset).collect();
+                &shifted
+            }
+        };
+        let token_type = self.token_type.as_ref();
+        let tables = EmbeddingTables {
+            word: self.word.as_slice()?,
+            position: Some(self.position.as_slice()?),
+            token_type: token_type.map(|table| table.as_slice()).transpose()?,
+        };
+        let inputs = ops::EmbeddingInputs {
+            ids: batch.input_ids(),
+            positions,
+            type_ids: token_type.and(batch.type_ids()),
+        };
+        let (gamma, beta) = (self.norm.gamma()?, self.norm.beta()?);
+        Ok(ops::embedding_layer_norm(
+            session,
+            tables,
+            inputs,
+            gamma,
+            beta,
+            self.norm.eps(),
+        )?)
+    }
+
+    /// The word table `[V,N]`, which a tied decoder shares.
+    pub fn word_table(&self) -> &Tensor {
+        &self.word
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        let rows = self.sizes.vocabulary + self.sizes.positions + self.sizes.types;
+        rows * self.sizes.hidden + self.norm.parameters()
+    }
+
+    /// Bytes of the tables.
+    pub fn bytes(&self) -> usize {
+        self.parameters() * 4
+    }
+}

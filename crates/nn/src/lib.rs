@@ -1,0 +1,28 @@
+//! The layers that architectures are made of.
+//!
+//! Every layer loads itself from [`Weights`] (a checkpoint seen from a path prefix) and runs on
+//! packed tokens: a [`Batch`] lays its sequences end to end, and no layer computes on padding.
+#![forbid(unsafe_code)]
+
+mod activation;
+mod attention;
+mod batch;
+mod embedding;
+mod error;
+mod feed_forward;
+mod layer_norm;
+mod linear;
+mod pooling;
+mod weights;
+
+pub use activation::activation_from_name;
+pub use attention::SelfAttention;
+pub use batch::Batch;
+pub use bertha_kernels::Activation;
+pub use embedding::{EmbeddingSizes, Embeddings};
+pub use error::NnError;
+pub use feed_forward::FeedForward;
+pub use layer_norm::LayerNorm;
+pub use linear::{Bias, Linear};
+pub use pooling::{Pooling, l2_normalize, pool};
+pub use weights::Weights;
