@@ -1,0 +1,193 @@
+//! `config.json`, read key by key with `transformers`' defaults.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::{Head, ModelError, ProblemType};
+
+/// A model folder's configuration. A key that is absent or null takes the default that the
+/// architecture's configuration class in `transformers` gives it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    file: PathBuf,
+    keys: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a JSON object.
+    pub fn from_file(file: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let file = file.as_ref();
+        let text = std::fs::read(file).map_err(|source| ModelError::Read {
+            file: file.to_path_buf(),
+            hint: match source.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "; a model folder holds config.json, model.safetensors and a tokenizer"
+                }
+                _ => "",
+            },
+            source,
+        })?;
+        Self::from_json(&text, file)
+    }
+
+    /// Parses the bytes of a configuration; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// When the bytes are not a JSON object.
+    pub fn from_json(json: &[u8], file: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        let file = file.into();
+        match serde_json::from_slice(json) {
+            Ok(Value::Object(keys)) => Ok(Self { file, keys }),
+            Ok(_) => Err(ModelError::NotAConfig {
+                file,
+                reason: "the JSON is not an object".into(),
+            }),
+            Err(error) => Err(ModelError::NotAConfig {
+                file,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The architecture's name, `model_type`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn model_type(&self) -> Result<&str, ModelError> {
+        self.text("model_type", None)
+    }
+
+    /// A whole number within `range`; `default` where absent, required when there is no default.
+    ///
+    /// # Errors
+    /// When the key is of another type or out of range.
+    pub fn size(
+        &self,
+        key: &str,
+        default: Option<usize>,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, ModelError> {
+        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+        let Some(value) = self.get(key) else {
+            return default.ok_or_else(|| self.error(key, expected()));
+        };
+        let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+        match size {
+            Some(size) if range.contains(&size) => Ok(size),
+            _ => Err(self.error(key, expected())),
+        }
+    }
+
+    /// A positive, finite number; `default` where absent.
+    ///
+    /// # Errors
+    /// When the key is of another type, not positive or not finite.
+    pub fn positive(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+        let Some(value) = self.get(key) else {
+            return Ok(default);
+        };
+        match value.as_f64() {
+            Some(number) if number > 0.0 && number.is_finite() => Ok(number),
+            _ => Err(self.error(key, "a positive number".into())),
+        }
+    }
+
+    /// A truth value; `default` where absent.
+    ///
+    /// # Errors
+    /// When the key is of another type.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool, ModelError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| self.error(key, "true or false".into())),
+        }
+    }
+
+    /// A string; `default` where absent, required when there is no default.
+    ///
+    /// # Errors
+    /// When the key is of another type, or absent and required.
+    pub fn text<'a>(&'a self, key: &str, default: Option<&'a str>) -> Result<&'a str, ModelError> {
+        let expected = || self.error(key, "a string".into());
+        match self.get(key) {
+            None => default.ok_or_else(expected),
+            Some(value) => value.as_str().ok_or_else(expected),
+        }
+    }
+
+    /// The head that the checkpoint was saved with, by the first of `architectures`.
+    pub fn head(&self) -> Head {
+        let name = self.get("architectures").and_then(|list| list.get(0));
+        Head::from_architecture(name.and_then(Value::as_str).unwrap_or_default())
+    }
+
+    /// The names of the classes, from `id2label` in the order of its keys, else `LABEL_0`, … for
+    /// `num_labels` (default 2).
+    ///
+    /// # Errors
+    /// When `id2label` is no map from 0, 1, 2, … to strings, or `num_labels` is out of range.
+    pub fn labels(&self) -> Result<Vec<String>, ModelError> {
+        let Some(value) = self.get("id2label") else {
+            let count = self.size("num_labels", Some(2), 1..=1 << 24)?;
+            return Ok((0..count).map(|i| format!("LABEL_{i}")).collect());
+        };
+        let expected = || self.error("id2label", "a map from \"0\", \"1\", … to names".into());
+        let map = value.as_object().filter(|map| !map.is_empty());
+        let map = map.ok_or_else(expected)?;
+        (0..map.len())
+            .map(|i| {
+                let label = map.get(&i.to_string()).and_then(Value::as_str);
+                label.map(str::to_owned).ok_or_else(expected)
+            })
+            .collect()
+    }
+
+    /// What kind of target a sequence classifier was trained on, where the configuration says.
+    ///
+    /// # Errors
+    /// When `problem_type` is none of the known ones.
+    pub fn problem_type(&self) -> Result<Option<ProblemType>, ModelError> {
+        match self.get("problem_type").map(|value| value.as_str()) {
+            None => Ok(None),
+            Some(Some("regression")) => Ok(Some(ProblemType::Regression)),
+            Some(Some("single_label_classification")) => Ok(Some(ProblemType::SingleLabel)),
+            Some(Some("multi_label_classification")) => Ok(Some(ProblemType::MultiLabel)),
+            Some(_) => Err(self.error(
+                "problem_type",
+                "regression, single_label_classification or multi_label_classification".into(),
+            )),
+        }
+    }
+
+    /// The error that says what key `key` holds and what it should.
+    pub fn error(&self, key: &str, expected: String) -> ModelError {
+        let mut found = match self.get(key) {
+            None => "missing".to_owned(),
+            Some(value) => value.to_string(),
+        };
+        if found.chars().count() > 200 {
+            found = found.chars().take(200).chain(['…']).collect();
+        }
+        ModelError::Key {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            found,
+            expected,
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.keys.get(key).filter(|value| !value.is_null())
+    }
+}

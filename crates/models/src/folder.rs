@@ -1,0 +1,45 @@
+//! A model folder: config.json and safetensors weights.
+
+use std::path::Path;
+
+use bertha_autograd::Session;
+use bertha_nn::Weights;
+use bertha_tensor::Checkpoint;
+
+use crate::{Config, Head, Model, ModelError, architecture};
+
+/// Loads the model in a folder with the head that it was saved with.
+///
+/// # Errors
+/// When a file is missing or corrupt, the architecture is unknown, or tensors do not fit.
+pub fn load(dir: impl AsRef<Path>, session: &Session) -> Result<Box<dyn Model>, ModelError> {
+    load_folder(dir.as_ref(), None, session)
+}
+
+/// Loads the model in a folder with a given head.
+///
+/// # Errors
+/// As [`load`], and when the checkpoint does not have that head.
+pub fn load_with_head(
+    dir: impl AsRef<Path>,
+    head: Head,
+    session: &Session,
+) -> Result<Box<dyn Model>, ModelError> {
+    load_folder(dir.as_ref(), Some(head), session)
+}
+
+fn load_folder(
+    dir: &Path,
+    head: Option<Head>,
+    session: &Session,
+) -> Result<Box<dyn Model>, ModelError> {
+    let config = Config::from_file(dir.join("config.json"))?;
+    let architecture = architecture(&config)?;
+    let checkpoint = Checkpoint::open_dir(dir)?;
+    let weights = Weights::new(&checkpoint, session);
+    let head = head.unwrap_or_else(|| config.head());
+    let model = (architecture.load)(&config, &weights, head)?;
+    // What was packed is not read again; what stays mapped (the tables) comes back on demand.
+    checkpoint.release_all_pages();
+    Ok(model)
+}
