@@ -1,0 +1,45 @@
+//! Tokenizers of bertha: text in, token ids with exact offsets out.
+//!
+//! A [`Tokenizer`] is read from a model folder (`tokenizer.json`, or `vocab.txt` with `tokenizer_config.json`) and
+//! gives the same tokens, offsets, word ids and windows as Hugging Face's `tokenizers` 0.22. Today it holds what BERT
+//! needs: the BERT normalizer and pre-tokenizer, WordPiece, added tokens, pair templates, truncation with
+//! overlapping windows, and decoding.
+//!
+//! ```no_run
+//! use bertha_tokenizer::{EncodeOptions, Tokenizer};
+//!
+//! # fn main() -> Result<(), bertha_tokenizer::TokenizerError> {
+//! let tokenizer = Tokenizer::from_dir("models/all-MiniLM-L6-v2")?;
+//! let encoding = tokenizer.encode("Where is the river?", &EncodeOptions::truncated(256))?;
+//! let tokens: Vec<&str> = tokenizer.tokens(&encoding).collect();
+//! assert_eq!(tokens, ["[CLS]", "where", "is", "the", "river", "?", "[SEP]"]);
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod added;
+mod decoder;
+mod encoding;
+mod error;
+mod load;
+mod matcher;
+mod model;
+mod normalizer;
+mod options;
+mod pre_tokenizer;
+mod scan;
+mod special;
+mod template;
+mod tokenizer;
+mod truncation;
+mod unicode;
+
+pub use encoding::Encoding;
+pub use error::TokenizerError;
+pub use options::{
+    BertOptions, Direction, EncodeOptions, Input, OffsetKind, Padding, PaddingStrategy, Truncation,
+    TruncationStrategy,
+};
+pub use special::SpecialToken;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,321 @@
+//! Where special tokens go: the template of one text and that of a pair, and the windows put together by them.
+
+use std::ops::Range;
+
+use crate::encoding::{Encoding, Token};
+use crate::error::TokenizerError;
+
+/// A piece of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Special tokens (mostly one).
+    Special { ids: Vec<u32>, type_id: u32 },
+    /// The first (0) or the second (1) text.
+    Text { text: u8, type_id: u32 },
+}
+
+/// The templates of a tokenizer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    pub(crate) single: Vec<Part>,
+    pub(crate) pair: Vec<Part>,
+}
+
+impl Default for Template {
+    /// The texts alone.
+    fn default() -> Self {
+        let text = |text: u8| Part::Text {
+            text,
+            type_id: text.into(),
+        };
+        Self {
+            single: vec![text(0)],
+            pair: vec![text(0), text(1)],
+        }
+    }
+}
+
+/// One text's tokens and windows.
+pub(crate) struct Side<'a> {
+    pub(crate) tokens: &'a [Token],
+    pub(crate) windows: &'a [Range<usize>],
+}
+
+/// Windows hold copies of tokens. A request for more than this many would end in an allocation that fails.
+const MOST_WINDOW_TOKENS: u64 = 1 << 27;
+
+impl Template {
+    /// BERT's: `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`.
+    pub(crate) fn bert(cls: u32, sep: u32) -> Self {
+        let special = |id, type_id| Part::Special {
+            ids: vec![id],
+            type_id,
+        };
+        let text = |text, type_id| Part::Text { text, type_id };
+        Self {
+            single: vec![special(cls, 0), text(0, 0), special(sep, 0)],
+            pair: vec![
+                special(cls, 0),
+                text(0, 0),
+                special(sep, 0),
+                text(1, 1),
+                special(sep, 1),
+            ],
+        }
+    }
+
+    fn parts(&self, pair: bool) -> &[Part] {
+        if pair { &self.pair } else { &self.single }
+    }
+
+    /// Number of special tokens that the template adds.
+    pub(crate) fn added(&self, pair: bool) -> usize {
+        let count = |part: &Part| match part {
+            Part::Special { ids, .. } => ids.len(),
+            Part::Text { .. } => 0,
+        };
+        self.parts(pair).iter().map(count).sum()
+    }
+
+    /// Puts the first window of each text together, and behind it, if `overflow`, all other combinations of windows.
+    pub(crate) fn apply(
+        &self,
+        first: &Side<'_>,
+        second: Option<&Side<'_>>,
+        add_special: bool,
+        overflow: bool,
+    ) -> Result<Encoding, TokenizerError> {
+        let parts = self.parts(second.is_some());
+        let side = |text: u8| if text == 0 { Some(first) } else { second };
+        // The encoding of one window per text: of the first windows, or of those chosen.
+        let build = |chosen: Option<&[usize]>| {
+            let mut texts = 0;
+            let pieces = parts.iter().filter_map(|part| match part {
+                Part::Special { ids, type_id } => add_special.then_some(Piece::Special {
+                    ids,
+                    type_id: *type_id,
+                }),
+                Part::Text { text, type_id } => {
+                    let side = side(*text)?;
+                    let window = chosen.map_or(0, |chosen| chosen[texts]);
+                    texts += 1;
+                    let tokens = &side.tokens[side.windows[window].clone()];
+                    Some(Piece::Text {
+                        tokens,
+                        text: *text,
+                        type_id: *type_id,
+                    })
+                }
+            });
+            assemble(
+                first.len() + second.map_or(0, Side::len) + parts.len(),
+                pieces,
+            )
+        };
+        let mut encoding = build(None);
+        let cut = first.windows.len() > 1 || second.is_some_and(|second| second.windows.len() > 1);
+        if overflow && cut {
+            let windows = |part: &Part| match part {
+                Part::Text { text, .. } => side(*text).map(|side| side.windows.len()),
+                Part::Special { .. } => None,
+            };
+            let windows: Vec<usize> = parts.iter().filter_map(windows).collect();
+            let all = windows
+                .iter()
+                .try_fold(1u64, |all, &count| all.checked_mul(count as u64));
+            let len = encoding.len();
+            let tokens = all.and_then(|all| all.checked_mul(len.max(1) as u64));
+            if tokens.is_none_or(|tokens| tokens > MOST_WINDOW_TOKENS) {
+                return Err(TokenizerError::TooManyWindows {
+                    windows,
+                    tokens: len,
+                });
+            }
+            let further = combinations(&windows);
+            encoding.overflowing = further[1..]
+                .iter()
+                .map(|chosen| build(Some(chosen)))
+                .collect();
+        }
+        Ok(encoding)
+    }
+}
+
+impl Side<'_> {
+    /// Tokens of the first window.
+    fn len(&self) -> usize {
+        self.windows.first().map_or(0, ExactSizeIterator::len)
+    }
+}
+
+/// All choices of one window per text, in the order of `tokenizers`: the choice of the first windows, then what begins
+/// with further windows of what is to the left, then its first window with the further ones to the right.
+fn combinations(counts: &[usize]) -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::with_capacity(counts.len())];
+    for &count in counts {
+        let (main, further) = (&all[0], &all[1..]);
+        let join = |left: &Vec<usize>, right: usize| {
+            let mut joined = left.clone();
+            joined.push(right);
+            joined
+        };
+        let mut next = vec![join(main, 0)];
+        next.extend(
+            further
+                .iter()
+                .flat_map(|left| (0..count).map(move |right| join(left, right))),
+        );
+        next.extend((1..count).map(|right| join(main, right)));
+        all = next;
+    }
+    all
+}
+
+enum Piece<'a> {
+    Special {
+        ids: &'a [u32],
+        type_id: u32,
+    },
+    Text {
+        tokens: &'a [Token],
+        text: u8,
+        type_id: u32,
+    },
+}
+
+/// Puts pieces together, about `expected` tokens.
+fn assemble<'a>(expected: usize, pieces: impl Iterator<Item = Piece<'a>>) -> Encoding {
+    let mut out = Encoding::with_capacity(expected);
+    for piece in pieces {
+        match piece {
+            Piece::Special { ids, type_id } => {
+                out.ids.extend_from_slice(ids);
+                let len = out.ids.len();
+                out.type_ids.resize(len, type_id);
+                out.offsets.resize(len, (0, 0));
+                out.special.resize(len, true);
+                out.words.resize(len, None);
+                out.sequences.resize(len, None);
+            }
+            Piece::Text {
+                tokens,
+                text,
+                type_id,
+            } => {
+                out.ids.extend(tokens.iter().map(|token| token.id));
+                let len = out.ids.len();
+                out.type_ids.resize(len, type_id);
+                out.offsets
+                    .extend(tokens.iter().map(|token| (token.start, token.end)));
+                out.special.resize(len, false);
+                out.words
+                    .extend(tokens.iter().map(|token| Some(token.word)));
+                out.sequences.resize(len, Some(text));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::truncation::whole;
+
+    fn tokens(ids: &[u32]) -> Vec<Token> {
+        ids.iter()
+            .zip(0..)
+            .map(|(&id, i)| Token {
+                id,
+                start: i,
+                end: i + 1,
+                word: i,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_pair_has_its_marks() {
+        let (a, b) = (tokens(&[10, 11]), tokens(&[20]));
+        let (whole_a, whole_b) = (whole(2), whole(1));
+        let template = Template::bert(1, 2);
+        assert_eq!((template.added(false), template.added(true)), (2, 3));
+        let first = Side {
+            tokens: &a,
+            windows: &whole_a,
+        };
+        let second = Side {
+            tokens: &b,
+            windows: &whole_b,
+        };
+        let encoding = template.apply(&first, Some(&second), true, true).unwrap();
+        assert_eq!(encoding.ids(), [1, 10, 11, 2, 20, 2]);
+        assert_eq!(encoding.type_ids(), [0, 0, 0, 0, 1, 1]);
+        assert_eq!(
+            encoding.offsets(),
+            [(0, 0), (0, 1), (1, 2), (0, 0), (0, 1), (0, 0)]
+        );
+        assert_eq!(
+            encoding.special_tokens_mask(),
+            [true, false, false, true, false, true]
+        );
+        assert_eq!(
+            encoding.word_ids(),
+            [None, Some(0), Some(1), None, Some(0), None]
+        );
+        assert_eq!(
+            encoding.sequence_ids(),
+            [None, Some(0), Some(0), None, Some(1), None]
+        );
+        assert!(encoding.overflowing().is_empty());
+        let bare = template.apply(&first, Some(&second), false, true).unwrap();
+        assert_eq!(bare.ids(), [10, 11, 20]);
+        assert_eq!(bare.type_ids(), [0, 0, 1]);
+    }
+
+    #[test]
+    fn windows_of_both_texts_are_combined() {
+        let (a, b) = (tokens(&[10, 11]), tokens(&[20, 21, 22]));
+        let (of_a, of_b) = ([0..1, 1..2], [0..1, 1..2, 2..3]);
+        let first = Side {
+            tokens: &a,
+            windows: &of_a,
+        };
+        let second = Side {
+            tokens: &b,
+            windows: &of_b,
+        };
+        let encoding = Template::default()
+            .apply(&first, Some(&second), true, true)
+            .unwrap();
+        assert_eq!(encoding.ids(), [10, 20]);
+        let further: Vec<&[u32]> = encoding.overflowing().iter().map(Encoding::ids).collect();
+        assert_eq!(further, [[11, 20], [11, 21], [11, 22], [10, 21], [10, 22]]);
+        let alone = Template::default()
+            .apply(&first, Some(&second), true, false)
+            .unwrap();
+        assert!(alone.overflowing().is_empty());
+    }
+
+    #[test]
+    fn absurdly_many_windows_are_refused() {
+        let (a, b) = (tokens(&[1; 100_000]), tokens(&[2; 100_000]));
+        let windows: Vec<_> = (0..100_000).map(|at| at..at + 1).collect();
+        let first = Side {
+            tokens: &a,
+            windows: &windows,
+        };
+        let second = Side {
+            tokens: &b,
+            windows: &windows,
+        };
+        let error = Template::bert(1, 2)
+            .apply(&first, Some(&second), true, true)
+            .unwrap_err();
+        assert!(
+            matches!(error, TokenizerError::TooManyWindows { .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("100000"), "{error}");
+    }
+}
