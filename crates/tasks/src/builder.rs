@@ -1,0 +1,166 @@
+//! What can be chosen when a task is loaded.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+use bertha_autograd::Session;
+use bertha_models::Head;
+use bertha_tensor::DType;
+
+use crate::TaskError;
+use crate::engine::Engine;
+use crate::limit::tokenizer_limit;
+
+/// Tokens of a batch unless told otherwise: enough rows for every thread's share of a product, and
+/// few enough for the layers' outputs to stay in the processor's caches.
+const BATCH_TOKENS: usize = 2048;
+
+/// What every task lets its user choose.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) dtype: Option<DType>,
+    pub(crate) threads: Option<usize>,
+    pub(crate) session: Option<Session>,
+    pub(crate) batch_tokens: Option<usize>,
+    pub(crate) max_length: Option<usize>,
+    pub(crate) truncate: Option<bool>,
+}
+
+impl Settings {
+    /// Refuses what cannot be, before any file is read.
+    pub(crate) fn check(&self) -> Result<(), TaskError> {
+        let refuse = |option, found: String, expected: &str| {
+            let expected = expected.to_owned();
+            Err(TaskError::InvalidOption {
+                option,
+                found,
+                expected,
+            })
+        };
+        match self {
+            Self {
+                dtype: Some(found), ..
+            } if *found != DType::F32 => Err(TaskError::UnsupportedDType { found: *found }),
+            Self {
+                threads: Some(threads),
+                session: Some(_),
+                ..
+            } => refuse(
+                "threads",
+                threads.to_string(),
+                "nothing where a `session` is given, which has threads of its own",
+            ),
+            Self {
+                batch_tokens: Some(0),
+                ..
+            } => refuse("batch_tokens", "0".into(), "1 or more"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The session that was given, or a new one.
+    pub(crate) fn session(&self) -> Result<Session, TaskError> {
+        match &self.session {
+            Some(session) => Ok(session.clone()),
+            None => Ok(Session::new(self.threads)?),
+        }
+    }
+
+    pub(crate) fn batch_tokens(&self) -> usize {
+        self.batch_tokens.unwrap_or(BATCH_TOKENS)
+    }
+}
+
+/// A task that [`TaskBuilder`] can load.
+pub trait Task: Sized {
+    /// The head that the task needs.
+    #[doc(hidden)]
+    const HEAD: Head;
+
+    /// The task over a loaded model.
+    #[doc(hidden)]
+    fn from_engine(engine: Engine) -> Result<Self, TaskError>;
+}
+
+/// Loads a [`FillMask`](crate::FillMask), [`TextClassifier`](crate::TextClassifier),
+/// [`TokenClassifier`](crate::TokenClassifier) or [`QuestionAnswerer`](crate::QuestionAnswerer) with
+/// options.
+///
+/// ```no_run
+/// use bertha_tasks::TextClassifier;
+///
+/// let classifier = TextClassifier::builder("models/sentiment").threads(2).build()?;
+/// # Ok::<(), bertha_tasks::TaskError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TaskBuilder<T> {
+    dir: PathBuf,
+    settings: Settings,
+    task: PhantomData<fn() -> T>,
+}
+
+impl<T: Task> TaskBuilder<T> {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            settings: Settings::default(),
+            task: PhantomData,
+        }
+    }
+
+    /// The number format to compute in; the default, and so far the only one, is f32.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.settings.dtype = Some(dtype);
+        self
+    }
+
+    /// The thread budget; by default one thread per physical core that the process may use.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = Some(threads);
+        self
+    }
+
+    /// The session to run in, to share threads and buffers with others; by default a new one.
+    pub fn session(mut self, session: Session) -> Self {
+        self.settings.session = Some(session);
+        self
+    }
+
+    /// The most tokens to run at a time (default 2048); a longer text runs alone. It bounds memory
+    /// and does not change results.
+    pub fn batch_tokens(mut self, tokens: usize) -> Self {
+        self.settings.batch_tokens = Some(tokens);
+        self
+    }
+
+    /// The longest text in tokens, special tokens included, at most the model's positions; by default
+    /// `model_max_length` of the folder's tokenizer_config.json, else the model's positions.
+    pub fn max_length(mut self, tokens: usize) -> Self {
+        self.settings.max_length = Some(tokens);
+        self
+    }
+
+    /// Whether a longer text is cut, with a warning, or refused. By default it is cut where somebody
+    /// set a limit (the caller or the folder), and refused where only the model's positions do.
+    pub fn truncate(mut self, truncate: bool) -> Self {
+        self.settings.truncate = Some(truncate);
+        self
+    }
+
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// When a file is missing or corrupt, the model has no head for the task, or an option is out of
+    /// range.
+    pub fn build(self) -> Result<T, TaskError> {
+        self.settings.check()?;
+        let configured = tokenizer_limit(&self.dir)?;
+        T::from_engine(Engine::load(
+            &self.dir,
+            T::HEAD,
+            &self.settings,
+            configured,
+        )?)
+    }
+}
