@@ -1,0 +1,193 @@
+//! `bertha forward`: token ids in, every tensor of the model out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bertha_autograd::Session;
+use bertha_models::{ForwardOptions, Head, ModelInfo, Outputs, load};
+use bertha_nn::Batch;
+use bertha_tensor::{Checkpoint, Tensor, save_safetensors};
+use clap::Args;
+use serde::Serialize;
+
+use crate::args::{ModelDir, positive};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// Run the model on token ids and save every tensor it yields, for debugging
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Runs the model on token ids and saves every tensor that it yields, under transformers' \
+names: for comparing with another implementation, and for finding where two part.",
+    after_long_help = HELP
+)]
+pub struct Forward {
+    #[command(flatten)]
+    model: ModelDir,
+    /// File with `input_ids` and perhaps `attention_mask` and `token_type_ids`
+    #[arg(short, long, value_name = "FILE")]
+    input: PathBuf,
+    /// File to write; it appears only when complete
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Save the output of the embeddings and of every layer too
+    #[arg(long)]
+    hidden_states: bool,
+    /// Threads, at most; by default one for each physical core that the process may use
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
+}
+
+const HELP: &str = "\
+Examples:
+  bertha forward --model DIR --input in.safetensors --output out.safetensors
+  bertha forward --model DIR --input in.safetensors --output out.safetensors --hidden-states
+
+  In Python, before and after:
+    inputs = tokenizer(texts, padding=True, return_tensors=\"pt\")
+    safetensors.torch.save_file(dict(inputs), \"in.safetensors\")
+    outputs = safetensors.torch.load_file(\"out.safetensors\")
+
+Input:
+  safetensors with tensors [B,T] of an integer dtype (i64 as transformers makes them, i32, …):
+    input_ids       token ids
+    attention_mask  1 = token, 0 = padding, on either side; absent: all are tokens
+    token_type_ids  absent: all 0
+  As in transformers, a token's position is its column, whatever the mask.
+
+Output:
+  safetensors, f32, under transformers' names, with the head that the folder was saved with:
+    last_hidden_state         [B,T,N]
+    pooler_output             [B,N], of each sequence's first token that is not padding
+    logits                    [B,T,V], [B,C] or [B,T,C], by the head
+    start_logits, end_logits  [B,T]
+    hidden_states.0, .1, …    [B,T,N], with --hidden-states: the embeddings, then each layer
+  Rows of padding are 0. On standard output a line with the shapes:
+    {\"output\":\"out.safetensors\",\"tensors\":{\"last_hidden_state\":[2,8,384],\"pooler_output\":[2,384]}}";
+
+const IDS: &str = "input_ids";
+const MASK: &str = "attention_mask";
+const TYPES: &str = "token_type_ids";
+
+#[derive(Serialize)]
+struct Line<'a> {
+    output: &'a Path,
+    tensors: BTreeMap<&'a str, &'a [usize]>,
+}
+
+impl Forward {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        for (flag, path) in [("--input", &self.input), ("--output", &self.output)] {
+            if path == Path::new("-") {
+                return Err(Failure::usage(format!(
+                    "{flag} is a safetensors file: name it"
+                )));
+            }
+        }
+        let (batch, columns) = read(&self.input)?;
+        let session = Session::new(self.threads)?;
+        let model = load(self.model.transformer()?, &session)?;
+        check_ids(&batch, model.info().vocab_size)
+            .map_err(|failure| failure.within(self.input.display()))?;
+        let options = ForwardOptions {
+            hidden_states: self.hidden_states,
+            logit_rows: None,
+        };
+        let outputs = model.forward(&session, &batch, &options);
+        let outputs = outputs.map_err(|error| Failure::from(error).within(self.input.display()))?;
+        let tensors = named(model.info(), &outputs, &batch, columns)?;
+        let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, t)| (&**name, t)).collect();
+        save_safetensors(&self.output, &named, None)?;
+        let mut output = Output::stdout();
+        output.line(&Line {
+            output: &self.output,
+            tensors: named.iter().map(|(name, t)| (*name, t.shape())).collect(),
+        })?;
+        output.finish()
+    }
+}
+
+/// The batch of a file, and its columns.
+fn read(path: &Path) -> Result<(Batch, usize)> {
+    let file = Checkpoint::open(path)?;
+    for name in file.names() {
+        match name {
+            IDS | MASK | TYPES => {}
+            "position_ids" | "inputs_embeds" | "head_mask" => {
+                return Err(Failure::new(format!(
+                    "{}: tensor `{name}` is not supported: expected {IDS}, {MASK} and {TYPES} alone",
+                    path.display()
+                )));
+            }
+            _ => tracing::warn!("{}: tensor `{name}` is not used", path.display()),
+        }
+    }
+    let optional = |name| file.contains(name).then(|| file.get(name)).transpose();
+    let ids = file.get(IDS)?;
+    let (mask, types) = (optional(MASK)?, optional(TYPES)?);
+    let batch = Batch::from_padded(&ids, mask.as_ref(), types.as_ref());
+    let batch = batch.map_err(|error| Failure::from(error).within(path.display()))?;
+    if batch.is_empty() {
+        return Err(Failure::new(format!(
+            "{}: {IDS} has shape {:?}, expected at least one sequence",
+            path.display(),
+            ids.shape()
+        )));
+    }
+    Ok((batch, ids.shape()[1]))
+}
+
+/// Refuses an id without a row in the word table, naming its place in the file.
+fn check_ids(batch: &Batch, vocabulary: usize) -> Result<()> {
+    let beyond = |&id: &u32| id as usize >= vocabulary;
+    let Some(token) = batch.input_ids().iter().position(beyond) else {
+        return Ok(());
+    };
+    let starts = batch.first_tokens();
+    let row = starts.partition_point(|&start| start as usize <= token) - 1;
+    Err(Failure::new(format!(
+        "{IDS}[{row}, {}] is {}, beyond the model's vocabulary of {vocabulary} tokens (`vocab_size`)",
+        batch.positions()[token],
+        batch.input_ids()[token]
+    )))
+}
+
+/// Every tensor under its name, tokens' rows padded back.
+fn named(
+    info: &ModelInfo,
+    outputs: &Outputs,
+    batch: &Batch,
+    columns: usize,
+) -> Result<Vec<(String, Tensor)>> {
+    let pad = |tensor: &Tensor| batch.pad(tensor, columns);
+    let mut tensors = Vec::new();
+    let mut add = |name: &str, tensor: Tensor| tensors.push((name.to_owned(), tensor));
+    add(
+        "last_hidden_state",
+        pad(outputs.last_hidden_state.tensor())?,
+    );
+    if let Some(pooled) = &outputs.pooler_output {
+        add("pooler_output", pooled.tensor().clone());
+    }
+    if let Some(logits) = &outputs.logits {
+        let logits = logits.tensor();
+        add(
+            "logits",
+            match info.head {
+                Head::MaskedLm | Head::TokenClassification => pad(logits)?,
+                _ => logits.clone(),
+            },
+        );
+    }
+    if let Some(logits) = &outputs.start_logits {
+        add("start_logits", pad(logits.tensor())?);
+    }
+    if let Some(logits) = &outputs.end_logits {
+        add("end_logits", pad(logits.tensor())?);
+    }
+    for (i, state) in outputs.hidden_states.iter().enumerate() {
+        add(&format!("hidden_states.{i}"), pad(state.tensor())?);
+    }
+    Ok(tensors)
+}

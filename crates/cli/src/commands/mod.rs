@@ -1,0 +1,80 @@
+//! The commands, a file each.
+
+mod answer;
+mod classify;
+mod embed;
+mod fill_mask;
+mod forward;
+mod info;
+mod search;
+mod tag;
+mod tokenize;
+
+use clap::Subcommand;
+
+use crate::args::{Cli, Global};
+use crate::failure::Result;
+use crate::input::{Input, Item};
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// What bertha can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Embed(embed::Embed),
+    Search(search::Search),
+    FillMask(fill_mask::FillMask),
+    Classify(classify::Classify),
+    Tag(tag::Tag),
+    Answer(answer::Answer),
+    Tokenize(tokenize::Tokenize),
+    Forward(forward::Forward),
+    Info(info::Info),
+}
+
+/// Runs what the command line asks for.
+pub fn run(cli: &Cli) -> Result<()> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Embed(embed) => embed.run(global),
+        Command::Search(search) => search.run(global),
+        Command::FillMask(fill_mask) => fill_mask.run(global),
+        Command::Classify(classify) => classify.run(global),
+        Command::Tag(tag) => tag.run(global),
+        Command::Answer(answer) => answer.run(global),
+        Command::Tokenize(tokenize) => tokenize.run(global),
+        Command::Forward(forward) => forward.run(),
+        Command::Info(info) => info.run(),
+    }
+}
+
+/// Works through an input piece by piece: `work` gets the items of a piece, the index of its first
+/// and the output, and writes a line for each.
+fn each_piece(
+    global: &Global,
+    mut input: Input,
+    mut output: Output,
+    mut work: impl FnMut(&Input, &[Item], usize, &mut Output) -> Result<()>,
+) -> Result<()> {
+    let mut progress = Progress::new("texts", global, output.is_terminal(), input.counter());
+    let mut done = 0;
+    loop {
+        let piece = input.piece()?;
+        if piece.is_empty() {
+            break;
+        }
+        // Small steps, for the sake of the progress and of whoever reads along.
+        for items in piece.chunks(STEP) {
+            work(&input, items, done, &mut output)?;
+            done += items.len();
+            progress.at(done);
+            output.flush()?;
+        }
+    }
+    drop(progress);
+    input.refuse_empty()?;
+    output.finish()
+}
+
+/// Texts that a head's command works on between two signs of progress.
+const STEP: usize = 512;

@@ -1,0 +1,11 @@
+//! The real binary, run as its users run it, on the models of `tests/golden/`.
+
+mod bad_input;
+mod embed;
+mod forward;
+mod heads;
+mod info;
+mod input;
+mod run;
+mod search;
+mod tokenize;
