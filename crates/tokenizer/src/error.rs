@@ -15,7 +15,9 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     /// A folder holds nothing that a tokenizer can be built from.
-    #[error("no tokenizer in {path}: expected tokenizer.json or vocab.txt")]
+    #[error(
+        "no tokenizer in {path}: expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or a sentencepiece model (*.model)"
+    )]
     NoTokenizer {
         /// The folder.
         path: PathBuf,
@@ -126,6 +128,15 @@ pub enum TokenizerError {
         size: usize,
         /// The largest id that has a token.
         largest: u32,
+    },
+    /// A text has characters that the vocabulary lacks, and no token stands for the unknown.
+    #[error(
+        "{} cannot be spelled by the vocabulary, and the model has no unknown token",
+        one_line(&format!("{word:?}"))
+    )]
+    Unspellable {
+        /// The word, or its beginning.
+        word: String,
     },
     /// Offsets are kept in 32 bits.
     #[error("a text of {bytes} bytes is too long: one text may have up to 4294967295; split it")]

@@ -1,9 +1,9 @@
 //! Tokenizers of bertha: text in, token ids with exact offsets out.
 //!
-//! A [`Tokenizer`] is read from a model folder (`tokenizer.json`, or `vocab.txt` with `tokenizer_config.json`) and
-//! gives the same tokens, offsets, word ids and windows as Hugging Face's `tokenizers` 0.22. Today it holds what BERT
-//! needs: the BERT normalizer and pre-tokenizer, WordPiece, added tokens, pair templates, truncation with
-//! overlapping windows, and decoding.
+//! A [`Tokenizer`] is read from a model folder (`tokenizer.json`, `vocab.txt`, `vocab.json` with `merges.txt`, or a
+//! sentencepiece model) and gives the same tokens, offsets, word ids and windows as Hugging Face's `tokenizers` 0.22:
+//! WordPiece, BPE, Unigram and WordLevel, with the normalizers, pre-tokenizers, post-processors and decoders of encoder
+//! models, added tokens, truncation with overlapping windows, and decoding.
 //!
 //! ```no_run
 //! use bertha_tokenizer::{EncodeOptions, Tokenizer};
@@ -27,6 +27,7 @@ mod matcher;
 mod model;
 mod normalizer;
 mod options;
+mod pattern;
 mod pre_tokenizer;
 mod scan;
 mod special;
@@ -34,6 +35,7 @@ mod template;
 mod tokenizer;
 mod truncation;
 mod unicode;
+mod work;
 
 pub use encoding::Encoding;
 pub use error::TokenizerError;

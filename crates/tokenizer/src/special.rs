@@ -22,12 +22,17 @@ impl SpecialToken {
 
     /// The token of this role in BERT's vocabularies, for files that do not name one.
     pub(crate) fn conventional(self) -> &'static str {
+        self.conventions()[0]
+    }
+
+    /// The tokens of this role in BERT's, RoBERTa's and fairseq's vocabularies.
+    pub(crate) fn conventions(self) -> [&'static str; 2] {
         match self {
-            Self::Cls => "[CLS]",
-            Self::Sep => "[SEP]",
-            Self::Pad => "[PAD]",
-            Self::Unk => "[UNK]",
-            Self::Mask => "[MASK]",
+            Self::Cls => ["[CLS]", "<s>"],
+            Self::Sep => ["[SEP]", "</s>"],
+            Self::Pad => ["[PAD]", "<pad>"],
+            Self::Unk => ["[UNK]", "<unk>"],
+            Self::Mask => ["[MASK]", "<mask>"],
         }
     }
 }

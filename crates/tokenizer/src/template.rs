@@ -19,6 +19,8 @@ pub(crate) enum Part {
 pub(crate) struct Template {
     pub(crate) single: Vec<Part>,
     pub(crate) pair: Vec<Part>,
+    /// What happens to the offsets.
+    pub(crate) trims: Vec<Trim>,
 }
 
 impl Default for Template {
@@ -31,6 +33,7 @@ impl Default for Template {
         Self {
             single: vec![text(0)],
             pair: vec![text(0), text(1)],
+            trims: Vec::new(),
         }
     }
 }
@@ -38,7 +41,43 @@ impl Default for Template {
 /// One text's tokens and windows.
 pub(crate) struct Side<'a> {
     pub(crate) tokens: &'a [Token],
+    /// Tokens that begin or end in white space, as far as that is to be trimmed.
+    pub(crate) blanks: &'a [Blank],
     pub(crate) windows: &'a [Range<usize>],
+}
+
+/// A token whose text begins or ends in white space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Blank {
+    /// The token's place.
+    pub(crate) at: usize,
+    /// White space at its beginning and at its end, in characters.
+    pub(crate) lead: u32,
+    pub(crate) trail: u32,
+}
+
+/// White space goes from the offsets of tokens. If it says so, one space is left to the first token, which a
+/// pre-tokenizer may have put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trim {
+    pub(crate) add_prefix_space: bool,
+}
+
+impl Trim {
+    fn apply(self, blank: Blank, first: bool, offsets: &mut (u32, u32)) {
+        let Blank {
+            mut lead, trail, ..
+        } = blank;
+        if lead > 0 {
+            if (first || offsets.0 == 0) && self.add_prefix_space && lead == 1 {
+                lead = 0;
+            }
+            offsets.0 = offsets.0.saturating_add(lead).min(offsets.1);
+        }
+        if trail > 0 && offsets.1 >= trail {
+            offsets.1 = (offsets.1 - trail).max(offsets.0);
+        }
+    }
 }
 
 /// Windows hold copies of tokens. A request for more than this many would end in an allocation that fails.
@@ -61,6 +100,28 @@ impl Template {
                 text(1, 1),
                 special(sep, 1),
             ],
+            trims: Vec::new(),
+        }
+    }
+
+    /// RoBERTa's: `<s> A </s>` and `<s> A </s></s> B </s>`, of one segment.
+    pub(crate) fn roberta(cls: u32, sep: u32) -> Self {
+        let special = |id| Part::Special {
+            ids: vec![id],
+            type_id: 0,
+        };
+        let text = |text| Part::Text { text, type_id: 0 };
+        Self {
+            single: vec![special(cls), text(0), special(sep)],
+            pair: vec![
+                special(cls),
+                text(0),
+                special(sep),
+                special(sep),
+                text(1),
+                special(sep),
+            ],
+            trims: Vec::new(),
         }
     }
 
@@ -75,6 +136,21 @@ impl Template {
             Part::Text { .. } => 0,
         };
         self.parts(pair).iter().map(count).sum()
+    }
+
+    /// The ids of the first window of each text.
+    pub(crate) fn ids(&self, first: &[u32], second: Option<&[u32]>, add_special: bool) -> Vec<u32> {
+        let parts = self.parts(second.is_some());
+        let mut ids = Vec::with_capacity(first.len() + second.map_or(0, <[u32]>::len) + 4);
+        for part in parts {
+            match part {
+                Part::Special { ids: special, .. } if add_special => ids.extend_from_slice(special),
+                Part::Special { .. } => {}
+                Part::Text { text: 0, .. } => ids.extend_from_slice(first),
+                Part::Text { .. } => ids.extend_from_slice(second.unwrap_or_default()),
+            }
+        }
+        ids
     }
 
     /// Puts the first window of each text together, and behind it, if `overflow`, all other combinations of windows.
@@ -99,9 +175,9 @@ impl Template {
                     let side = side(*text)?;
                     let window = chosen.map_or(0, |chosen| chosen[texts]);
                     texts += 1;
-                    let tokens = &side.tokens[side.windows[window].clone()];
                     Some(Piece::Text {
-                        tokens,
+                        side,
+                        window: side.windows[window].clone(),
                         text: *text,
                         type_id: *type_id,
                     })
@@ -110,6 +186,7 @@ impl Template {
             assemble(
                 first.len() + second.map_or(0, Side::len) + parts.len(),
                 pieces,
+                &self.trims,
             )
         };
         let mut encoding = build(None);
@@ -177,14 +254,19 @@ enum Piece<'a> {
         type_id: u32,
     },
     Text {
-        tokens: &'a [Token],
+        side: &'a Side<'a>,
+        window: Range<usize>,
         text: u8,
         type_id: u32,
     },
 }
 
 /// Puts pieces together, about `expected` tokens.
-fn assemble<'a>(expected: usize, pieces: impl Iterator<Item = Piece<'a>>) -> Encoding {
+fn assemble<'a>(
+    expected: usize,
+    pieces: impl Iterator<Item = Piece<'a>>,
+    trims: &[Trim],
+) -> Encoding {
     let mut out = Encoding::with_capacity(expected);
     for piece in pieces {
         match piece {
@@ -198,15 +280,25 @@ fn assemble<'a>(expected: usize, pieces: impl Iterator<Item = Piece<'a>>) -> Enc
                 out.sequences.resize(len, None);
             }
             Piece::Text {
-                tokens,
+                side,
+                window,
                 text,
                 type_id,
             } => {
+                let tokens = &side.tokens[window.clone()];
+                let before = out.offsets.len();
                 out.ids.extend(tokens.iter().map(|token| token.id));
                 let len = out.ids.len();
                 out.type_ids.resize(len, type_id);
                 out.offsets
                     .extend(tokens.iter().map(|token| (token.start, token.end)));
+                let blanks = &side.blanks[side.blanks.partition_point(|b| b.at < window.start)..];
+                for blank in blanks.iter().take_while(|blank| blank.at < window.end) {
+                    let at = blank.at - window.start;
+                    for trim in trims {
+                        trim.apply(*blank, at == 0, &mut out.offsets[before + at]);
+                    }
+                }
                 out.special.resize(len, false);
                 out.words
                     .extend(tokens.iter().map(|token| Some(token.word)));
@@ -242,10 +334,12 @@ mod tests {
         assert_eq!((template.added(false), template.added(true)), (2, 3));
         let first = Side {
             tokens: &a,
+            blanks: &[],
             windows: &whole_a,
         };
         let second = Side {
             tokens: &b,
+            blanks: &[],
             windows: &whole_b,
         };
         let encoding = template.apply(&first, Some(&second), true, true).unwrap();
@@ -279,10 +373,12 @@ mod tests {
         let (of_a, of_b) = ([0..1, 1..2], [0..1, 1..2, 2..3]);
         let first = Side {
             tokens: &a,
+            blanks: &[],
             windows: &of_a,
         };
         let second = Side {
             tokens: &b,
+            blanks: &[],
             windows: &of_b,
         };
         let encoding = Template::default()
@@ -303,10 +399,12 @@ mod tests {
         let windows: Vec<_> = (0..100_000).map(|at| at..at + 1).collect();
         let first = Side {
             tokens: &a,
+            blanks: &[],
             windows: &windows,
         };
         let second = Side {
             tokens: &b,
+            blanks: &[],
             windows: &windows,
         };
         let error = Template::bert(1, 2)

@@ -1,24 +1,23 @@
 //! The whole way from text to ids and back.
 
 use std::fmt;
-use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::added::{AddedTokens, Stage};
+use crate::added::AddedTokens;
 use crate::decoder::Decoder;
-use crate::encoding::{Encoding, Token, count_chars};
+use crate::encoding::{Encoding, count_chars};
 use crate::error::TokenizerError;
 use crate::load;
-use crate::model::{Model, Piece};
+use crate::model::Model;
 use crate::normalizer::Normalizer;
 use crate::options::{
     BertOptions, Direction, EncodeOptions, Input, OffsetKind, Padding, Truncation,
 };
-use crate::pre_tokenizer::{self, Splitter};
+use crate::pre_tokenizer::Splitter;
 use crate::special::SpecialToken;
 use crate::template::{Side, Template};
 use crate::truncation;
+use crate::work::{Ids, Path, Tokens};
 
 /// A tokenizer, read from a model folder.
 ///
@@ -45,6 +44,8 @@ pub struct Tokenizer {
 pub(crate) struct Parts {
     pub(crate) normalizer: Normalizer,
     pub(crate) splitters: Vec<Splitter>,
+    /// How words come from the splitters to the model.
+    pub(crate) path: Path,
     pub(crate) model: Model,
     pub(crate) added: AddedTokens,
     pub(crate) template: Template,
@@ -89,12 +90,13 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a model folder: `tokenizer.json`, or if there is none `vocab.txt` with
-    /// `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` where they are.
+    /// Reads the tokenizer of a model folder: `tokenizer.json`, or if there is none `vocab.txt`, `vocab.json` with
+    /// `merges.txt`, or a sentencepiece model, with `tokenizer_config.json`, `special_tokens_map.json` and
+    /// `added_tokens.json` where they are.
     ///
     /// # Errors
     /// When there is neither, a file cannot be read or is damaged, or a component is unknown.
-    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+    pub fn from_dir(dir: impl AsRef<std::path::Path>) -> Result<Self, TokenizerError> {
         load::from_dir(dir.as_ref()).map(Self::new)
     }
 
@@ -102,7 +104,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When the file cannot be read or is damaged, or a component is unknown.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+    pub fn from_file(path: impl AsRef<std::path::Path>) -> Result<Self, TokenizerError> {
         load::from_file(path.as_ref()).map(Self::new)
     }
 
@@ -119,7 +121,7 @@ impl Tokenizer {
     /// # Errors
     /// When the file cannot be read or is not UTF-8, or lacks the unknown, separator or classifier token.
     pub fn from_vocab_file(
-        path: impl AsRef<Path>,
+        path: impl AsRef<std::path::Path>,
         options: BertOptions,
     ) -> Result<Self, TokenizerError> {
         load::from_vocab_file(path.as_ref(), &options).map(Self::new)
@@ -146,32 +148,17 @@ impl Tokenizer {
             Input::Pair(first, second) => (first, Some(second)),
         };
         let parts = &*self.parts;
-        let special = match options.add_special_tokens {
-            true => parts.template.added(second.is_some()),
-            false => 0,
-        };
-        // What comes after the limit need not be tokenized if nobody will see it.
-        let enough = match (&options.truncation, second) {
-            (Some(truncation), None)
-                if !options.overflow && truncation.direction == Direction::Right =>
-            {
-                truncation
-                    .max_length
-                    .saturating_sub(special)
-                    .saturating_add(1)
-            }
-            _ => usize::MAX,
-        };
+        let (special, enough) = parts.limits(second.is_some(), options);
         let first = parts.tokenize(first, options, enough)?;
         let second = second
             .map(|text| parts.tokenize(text, options, enough))
             .transpose()?;
-        let second_len = second.as_ref().map(Vec::len);
-        let whole = [0..first.len(), 0..second_len.unwrap_or(0)];
+        let second_len = second.as_ref().map(|second| second.tokens.len());
+        let whole = [0..first.tokens.len(), 0..second_len.unwrap_or(0)];
         let total = whole[0].end + whole[1].end + special;
         let planned = match &options.truncation {
             Some(truncation) if total > truncation.max_length => Some(truncation::plan(
-                first.len(),
+                first.tokens.len(),
                 second_len,
                 truncation,
                 special,
@@ -183,11 +170,13 @@ impl Tokenizer {
             None => whole.split_at(1),
         };
         let first = Side {
-            tokens: &first,
+            tokens: &first.tokens,
+            blanks: &first.blanks,
             windows: first_windows,
         };
-        let second = second.as_ref().map(|tokens| Side {
-            tokens,
+        let second = second.as_ref().map(|second| Side {
+            tokens: &second.tokens,
+            blanks: &second.blanks,
             windows: second_windows,
         });
         parts.template.apply(
@@ -196,6 +185,49 @@ impl Tokenizer {
             options.add_special_tokens,
             options.overflow,
         )
+    }
+
+    /// Tokenizes a text or a pair of texts to the ids that [`Tokenizer::encode`] gives, and nothing else, which is
+    /// faster. Of the options those about offsets and overflow are of no consequence.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_ids<'a>(
+        &self,
+        input: impl Into<Input<'a>>,
+        options: &EncodeOptions,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let (first, second) = match input.into() {
+            Input::Single(text) => (text, None),
+            Input::Pair(first, second) => (first, Some(second)),
+        };
+        let parts = &*self.parts;
+        let options = EncodeOptions {
+            overflow: false,
+            ..options.clone()
+        };
+        let (special, enough) = parts.limits(second.is_some(), &options);
+        let first = Ids::of(parts, first, &options, enough)?;
+        let second = second
+            .map(|text| Ids::of(parts, text, &options, enough))
+            .transpose()?;
+        let total = first.len() + second.as_ref().map_or(0, Vec::len) + special;
+        let (mut keep_first, mut keep_second) = (0..first.len(), 0..total);
+        if let Some(truncation) = &options.truncation
+            && total > truncation.max_length
+        {
+            let second_len = second.as_ref().map(Vec::len);
+            let (firsts, seconds) = truncation::plan(first.len(), second_len, truncation, special)?;
+            keep_first = firsts.into_iter().next().unwrap_or(0..0);
+            keep_second = seconds.into_iter().next().unwrap_or(0..0);
+        }
+        let second = second.as_ref().map(|second| {
+            let end = keep_second.end.min(second.len());
+            &second[keep_second.start..end]
+        });
+        Ok(parts
+            .template
+            .ids(&first[keep_first], second, options.add_special_tokens))
     }
 
     /// Tokenizes many inputs, with the feature `rayon` on the threads of the pool that it is called in.
@@ -309,134 +341,39 @@ impl Tokenizer {
 }
 
 impl Parts {
+    /// The special tokens that will be added, and the number of tokens beyond which the rest of a text need not be
+    /// tokenized.
+    fn limits(&self, pair: bool, options: &EncodeOptions) -> (usize, usize) {
+        let special = match options.add_special_tokens {
+            true => self.template.added(pair),
+            false => 0,
+        };
+        // What comes after the limit need not be tokenized if nobody will see it.
+        let enough = match &options.truncation {
+            Some(truncation)
+                if !pair && !options.overflow && truncation.direction == Direction::Right =>
+            {
+                truncation
+                    .max_length
+                    .saturating_sub(special)
+                    .saturating_add(1)
+            }
+            _ => usize::MAX,
+        };
+        (special, enough)
+    }
+
     /// The tokens of one text; after at least `enough` of them the rest may be missing.
     fn tokenize(
         &self,
         text: &str,
         options: &EncodeOptions,
         enough: usize,
-    ) -> Result<Vec<Token>, TokenizerError> {
-        if u32::try_from(text.len()).is_err() {
-            return Err(TokenizerError::TextTooLong { bytes: text.len() });
-        }
-        let mut work = Work {
-            parts: self,
-            match_special: options.match_special_tokens,
-            enough,
-            tokens: Vec::new(),
-            pieces: Vec::new(),
-            word: 0,
-        };
-        // Nothing is wrong with stopping early.
-        let _ = work.raw(text);
-        let mut tokens = work.tokens;
+    ) -> Result<Tokens, TokenizerError> {
+        let mut tokens = Tokens::of(self, text, options, enough)?;
         if options.offsets == OffsetKind::Chars {
-            count_chars(&mut tokens, text);
+            count_chars(&mut tokens.tokens, text);
         }
         Ok(tokens)
-    }
-}
-
-/// The work on one text.
-struct Work<'t> {
-    parts: &'t Parts,
-    match_special: bool,
-    enough: usize,
-    tokens: Vec<Token>,
-    pieces: Vec<Piece>,
-    /// The number of the next word.
-    word: u32,
-}
-
-impl Work<'_> {
-    /// The text as it is.
-    fn raw(&mut self, text: &str) -> ControlFlow<()> {
-        match self.parts.added.split(text, Stage::Raw, self.match_special) {
-            None => self.plain(text, 0),
-            Some(pieces) => pieces
-                .into_iter()
-                .try_for_each(|(start, end, id)| match id {
-                    None => self.plain(&text[start..end], start as u32),
-                    Some(id) => self.push(id, (start as u32, end as u32)),
-                }),
-        }
-    }
-
-    /// A part of the text that holds no added token as it is. It begins at byte `shift`.
-    fn plain(&mut self, text: &str, shift: u32) -> ControlFlow<()> {
-        let normalized = self.parts.normalizer.normalize(text);
-        let mut cursor = normalized.spans.cursor();
-        let text = &*normalized.text;
-        let mut original = |start, end| {
-            let (start, end) = cursor.original(start, end);
-            (shift + start, shift + end)
-        };
-        match self
-            .parts
-            .added
-            .split(text, Stage::Normalized, self.match_special)
-        {
-            None => self.words(text, 0, &mut original),
-            Some(pieces) => pieces
-                .into_iter()
-                .try_for_each(|(start, end, id)| match id {
-                    None => self.words(&text[start..end], start, &mut original),
-                    Some(id) => self.push(id, original(start, end)),
-                }),
-        }
-    }
-
-    /// Normalized text without added tokens, which begins at byte `shift` of the normalized text.
-    fn words(
-        &mut self,
-        text: &str,
-        shift: usize,
-        original: &mut impl FnMut(usize, usize) -> (u32, u32),
-    ) -> ControlFlow<()> {
-        // Four or five bytes make a token of English.
-        self.tokens.reserve((text.len() / 4 + 1).min(self.enough));
-        pre_tokenizer::words(&self.parts.splitters, text, |start, end| {
-            let word = &text[start..end];
-            if let Some(id) = self.parts.model.whole(word) {
-                return self.push(id, original(shift + start, shift + end));
-            }
-            self.parts.model.tokenize(word, &mut self.pieces);
-            let mut from = shift + start;
-            for &Piece { id, end } in &self.pieces {
-                let to = shift + start + end;
-                let (start, end) = original(from, to);
-                self.tokens.push(Token {
-                    id,
-                    start,
-                    end,
-                    word: self.word,
-                });
-                from = to;
-            }
-            self.word = self.word.saturating_add(1);
-            self.go_on()
-        })
-    }
-
-    /// Adds a token that is a word.
-    #[inline]
-    fn push(&mut self, id: u32, (start, end): (u32, u32)) -> ControlFlow<()> {
-        self.tokens.push(Token {
-            id,
-            start,
-            end,
-            word: self.word,
-        });
-        self.word = self.word.saturating_add(1);
-        self.go_on()
-    }
-
-    #[inline]
-    fn go_on(&self) -> ControlFlow<()> {
-        if self.tokens.len() < self.enough {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
     }
 }

@@ -4,11 +4,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::base64;
 use super::invalid;
 use crate::decoder::{self, Decoder};
 use crate::error::TokenizerError;
-use crate::normalizer::{self, Bert, Normalizer, Step};
-use crate::pre_tokenizer::{self, Behavior, Splitter};
+use crate::normalizer::{self, Bert, Normalizer, Precompiled, Step};
+use crate::pattern::{Behavior, Pattern};
+use crate::pre_tokenizer::metaspace::{Metaspace, Prepend};
+use crate::pre_tokenizer::{self, ByteLevel, Splitter};
 
 /// A component on its way from JSON.
 pub(super) struct Component<'a> {
@@ -50,7 +53,7 @@ impl Component<'_> {
     }
 
     /// The components of a sequence.
-    fn children(self, list: &str) -> Result<Vec<Self>, TokenizerError> {
+    pub(super) fn children(self, list: &str) -> Result<Vec<Self>, TokenizerError> {
         let Self {
             file,
             kind,
@@ -97,6 +100,128 @@ struct WordPieceFields {
     cleanup: bool,
 }
 
+#[derive(Deserialize)]
+enum PatternField {
+    String(String),
+    Regex(String),
+}
+
+impl PatternField {
+    fn pattern(self, file: &str, key: &str) -> Result<Pattern, TokenizerError> {
+        let pattern = match self {
+            Self::String(text) => Pattern::text(text),
+            Self::Regex(regex) => Pattern::regex(&regex),
+        };
+        pattern.map_err(|problem| invalid(file, format!("{key}.pattern"), problem))
+    }
+}
+
+#[derive(Deserialize)]
+struct ReplaceFields {
+    pattern: PatternField,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct SplitFields {
+    pattern: PatternField,
+    behavior: Behavior,
+    invert: bool,
+}
+
+#[derive(Deserialize)]
+struct PrependFields {
+    prepend: String,
+}
+
+#[derive(Deserialize)]
+struct PrecompiledFields {
+    precompiled_charsmap: String,
+}
+
+#[derive(Deserialize)]
+struct DigitsFields {
+    individual_digits: bool,
+}
+
+#[derive(Deserialize)]
+struct DelimiterFields {
+    delimiter: char,
+}
+
+#[derive(Deserialize)]
+struct LengthFields {
+    #[serde(default = "default_length")]
+    length: usize,
+}
+
+fn default_length() -> usize {
+    5
+}
+
+/// The fields of byte-level pre-tokenizers and post-processors.
+#[derive(Deserialize)]
+pub(super) struct ByteLevelFields {
+    pub(super) add_prefix_space: bool,
+    pub(super) trim_offsets: bool,
+    #[serde(default = "default_true")]
+    use_regex: bool,
+}
+
+fn default_true() -> bool {
+    true
+}
+
+/// `prepend_scheme` came in the place of `add_prefix_space`.
+#[derive(Deserialize)]
+struct MetaspaceFields {
+    replacement: char,
+    add_prefix_space: Option<bool>,
+    #[serde(default)]
+    prepend_scheme: Prepend,
+    split: Option<bool>,
+    #[serde(rename = "str_rep")]
+    _str_rep: Option<String>,
+}
+
+impl MetaspaceFields {
+    fn metaspace(self, file: &str, key: &str) -> Result<Metaspace, TokenizerError> {
+        let mut prepend = self.prepend_scheme;
+        if self.add_prefix_space == Some(false) {
+            if prepend == Prepend::First {
+                let problem =
+                    "found false, expected true or nothing beside a prepend_scheme of \"first\"";
+                return Err(invalid(file, format!("{key}.add_prefix_space"), problem));
+            }
+            prepend = Prepend::Never;
+        }
+        Ok(Metaspace {
+            mark: self.replacement,
+            prepend,
+            split: self.split.unwrap_or(true),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct SuffixFields {
+    suffix: String,
+}
+
+#[derive(Deserialize)]
+struct StripDecoderFields {
+    content: char,
+    start: usize,
+    stop: usize,
+}
+
+#[derive(Deserialize)]
+struct CtcFields {
+    pad_token: String,
+    word_delimiter_token: String,
+    cleanup: bool,
+}
+
 pub(super) fn normalizer(component: Component<'_>) -> Result<Normalizer, TokenizerError> {
     let mut steps = Vec::new();
     if !component.value.is_null() {
@@ -139,6 +264,26 @@ fn add_steps(component: Component<'_>, steps: &mut Vec<Step>) -> Result<(), Toke
             } = component.fields()?;
             Step::Strip { left, right }
         }
+        "Replace" => {
+            let (file, key) = (component.file, component.key.clone());
+            let ReplaceFields { pattern, content } = component.fields()?;
+            let pattern = pattern.pattern(file, &key)?;
+            Step::Replace { pattern, content }
+        }
+        "Prepend" => Step::Prepend(component.fields::<PrependFields>()?.prepend),
+        "Nmt" => Step::Nmt,
+        "Precompiled" => {
+            let (file, key) = (
+                component.file,
+                format!("{}.precompiled_charsmap", component.key),
+            );
+            let encoded = component
+                .fields::<PrecompiledFields>()?
+                .precompiled_charsmap;
+            let map = base64::decode(&encoded).and_then(|bytes| Precompiled::new(&bytes));
+            Step::Precompiled(map.map_err(|problem| invalid(file, key, problem))?)
+        }
+        "ByteLevel" => Step::ByteLevel,
         "Sequence" => {
             let children = component.children("normalizers")?;
             return children
@@ -168,6 +313,44 @@ fn add_splitters(
         "Whitespace" => Splitter::Whitespace,
         "WhitespaceSplit" => Splitter::WhitespaceSplit,
         "Punctuation" => Splitter::Punctuation(component.fields::<PunctuationFields>()?.behavior),
+        "Digits" => Splitter::Digits {
+            individual: component.fields::<DigitsFields>()?.individual_digits,
+        },
+        "CharDelimiterSplit" => {
+            Splitter::Character(component.fields::<DelimiterFields>()?.delimiter)
+        }
+        "Split" => {
+            let (file, key) = (component.file, component.key.clone());
+            let SplitFields {
+                pattern,
+                behavior,
+                invert,
+            } = component.fields()?;
+            Splitter::Pattern {
+                pattern: pattern.pattern(file, &key)?,
+                behavior,
+                inverted: invert,
+            }
+        }
+        "FixedLength" => {
+            let (file, key) = (component.file, format!("{}.length", component.key));
+            match component.fields::<LengthFields>()?.length {
+                0 => return Err(invalid(file, key, "found 0, expected at least 1")),
+                length => Splitter::FixedLength(length),
+            }
+        }
+        "ByteLevel" => {
+            let fields: ByteLevelFields = component.fields()?;
+            Splitter::ByteLevel(ByteLevel {
+                add_prefix_space: fields.add_prefix_space,
+                words: fields.use_regex,
+            })
+        }
+        "Metaspace" => {
+            let (file, key) = (component.file, component.key.clone());
+            let fields: MetaspaceFields = component.fields()?;
+            Splitter::Metaspace(fields.metaspace(file, &key)?)
+        }
         "Sequence" => {
             let children = component.children("pretokenizers")?;
             return children
@@ -183,12 +366,74 @@ pub(super) fn decoder(component: Component<'_>) -> Result<Decoder, TokenizerErro
     if component.value.is_null() {
         return Ok(Decoder::Spaces);
     }
+    let mut steps = Vec::new();
+    add_decoders(component, &mut steps)?;
+    Ok(match &mut *steps {
+        [decoder::Step::WordPiece { prefix, cleanup }] => Decoder::WordPiece {
+            prefix: std::mem::take(prefix),
+            cleanup: *cleanup,
+        },
+        _ => Decoder::Steps(steps),
+    })
+}
+
+fn add_decoders(
+    component: Component<'_>,
+    steps: &mut Vec<decoder::Step>,
+) -> Result<(), TokenizerError> {
     let name = component.name()?;
-    match &*name {
+    let (file, key) = (component.file, component.key.clone());
+    steps.push(match &*name {
         "WordPiece" => {
             let WordPieceFields { prefix, cleanup } = component.fields()?;
-            Ok(Decoder::WordPiece { prefix, cleanup })
+            decoder::Step::WordPiece { prefix, cleanup }
         }
-        _ => Err(component.unknown(name, decoder::KNOWN)),
-    }
+        "ByteLevel" => decoder::Step::ByteLevel,
+        "Metaspace" => {
+            let fields: MetaspaceFields = component.fields()?;
+            decoder::Step::Metaspace(fields.metaspace(file, &key)?)
+        }
+        "BPEDecoder" => decoder::Step::Bpe {
+            suffix: component.fields::<SuffixFields>()?.suffix,
+        },
+        "ByteFallback" => decoder::Step::ByteFallback,
+        "Fuse" => decoder::Step::Fuse,
+        "Strip" => {
+            let StripDecoderFields {
+                content,
+                start,
+                stop,
+            } = component.fields()?;
+            decoder::Step::Strip {
+                content,
+                start,
+                stop,
+            }
+        }
+        "Replace" => {
+            let ReplaceFields { pattern, content } = component.fields()?;
+            let pattern = pattern.pattern(file, &key)?;
+            decoder::Step::Replace { pattern, content }
+        }
+        "CTC" => {
+            let CtcFields {
+                pad_token,
+                word_delimiter_token,
+                cleanup,
+            } = component.fields()?;
+            decoder::Step::Ctc {
+                pad_token,
+                word_delimiter_token,
+                cleanup,
+            }
+        }
+        "Sequence" => {
+            let children = component.children("decoders")?;
+            return children
+                .into_iter()
+                .try_for_each(|child| add_decoders(child, steps));
+        }
+        _ => return Err(component.unknown(name, decoder::KNOWN)),
+    });
+    Ok(())
 }

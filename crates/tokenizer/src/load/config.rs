@@ -15,9 +15,14 @@ use crate::special::{SpecialNames, SpecialToken};
 /// What the files beside the vocabulary say.
 #[derive(Debug, Default)]
 pub(super) struct Config {
-    lowercase: Option<bool>,
+    pub(super) lowercase: Option<bool>,
     strip_accents: Option<bool>,
     chinese: Option<bool>,
+    pub(super) add_prefix_space: Option<bool>,
+    pub(super) keep_accents: Option<bool>,
+    pub(super) split_by_punct: Option<bool>,
+    /// What kind of tokenizer or model this is, in small letters without punctuation.
+    kind: Option<String>,
     /// The texts of the special tokens.
     pub(super) names: SpecialNames,
     /// Added tokens in the order of their ids.
@@ -78,7 +83,11 @@ impl Token {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct File {
+    tokenizer_class: Option<String>,
     do_lower_case: Option<bool>,
+    add_prefix_space: Option<bool>,
+    keep_accents: Option<bool>,
+    split_by_punct: Option<bool>,
     strip_accents: Option<bool>,
     tokenize_chinese_chars: Option<bool>,
     cls_token: Option<Token>,
@@ -105,6 +114,10 @@ impl Config {
             config.lowercase = config.lowercase.or(file.do_lower_case);
             config.strip_accents = config.strip_accents.or(file.strip_accents);
             config.chinese = config.chinese.or(file.tokenize_chinese_chars);
+            config.add_prefix_space = config.add_prefix_space.or(file.add_prefix_space);
+            config.keep_accents = config.keep_accents.or(file.keep_accents);
+            config.split_by_punct = config.split_by_punct.or(file.split_by_punct);
+            config.kind = config.kind.or(file.tokenizer_class.as_deref().map(plain));
             let tokens = [
                 (SpecialToken::Cls, file.cls_token),
                 (SpecialToken::Sep, file.sep_token),
@@ -156,6 +169,36 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads what kind of model `config.json` describes, if the tokenizer's own files do not say.
+    pub(super) fn read_model_type(&mut self, dir: &Path) -> Result<(), TokenizerError> {
+        #[derive(Deserialize)]
+        struct ModelConfig {
+            model_type: Option<String>,
+        }
+        // This class is said of any tokenizer.json, whatever the model.
+        if self.kind.as_deref() == Some("pretrainedtokenizerfast") {
+            self.kind = None;
+        }
+        if self.kind.is_none()
+            && let Some(config) = parse::<ModelConfig>(&dir.join("config.json"))?
+        {
+            self.kind = config.model_type.as_deref().map(plain);
+        }
+        Ok(())
+    }
+
+    /// Whether this is a tokenizer or a model of a kind, which is given in small letters without punctuation.
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.kind
+            .as_ref()
+            .is_some_and(|name| name.starts_with(kind))
+    }
+
+    /// Whether any file says what kind this is.
+    pub(super) fn is_named(&self) -> bool {
+        self.kind.is_some()
+    }
+
     /// What these files leave open is as in `bert-base-uncased`.
     pub(super) fn options(&self) -> BertOptions {
         let defaults = BertOptions::default();
@@ -177,6 +220,12 @@ impl Config {
             ..defaults
         }
     }
+}
+
+/// A name in small letters, without punctuation: `XLMRobertaTokenizer` and `xlm-roberta` begin alike.
+fn plain(name: &str) -> String {
+    let letters = name.chars().filter(|c| c.is_alphanumeric());
+    letters.map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// Parses a file, if it is there.

@@ -1,7 +1,13 @@
 //! Reading tokenizers from files.
 
+mod base64;
+mod bpe_files;
 mod components;
 mod config;
+mod model;
+mod post_processor;
+mod protobuf;
+mod sentencepiece;
 mod tokenizer_json;
 mod vocab_txt;
 
@@ -31,6 +37,19 @@ pub(crate) fn from_dir(dir: &Path) -> Result<Parts, TokenizerError> {
             &config.options(),
             &config.added,
         );
+    }
+    let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
+    if vocab.exists() && merges.exists() {
+        let mut config = config::Config::read(dir)?;
+        config.read_model_type(dir)?;
+        return bpe_files::build(&vocab, &merges, config);
+    }
+    for file in sentencepiece::FILES.map(|file| dir.join(file)) {
+        if file.exists() {
+            let mut config = config::Config::read(dir)?;
+            config.read_model_type(dir)?;
+            return sentencepiece::build(&file, config);
+        }
     }
     Err(TokenizerError::NoTokenizer {
         path: dir.to_path_buf(),
@@ -142,7 +161,10 @@ fn no_id_left(file: &str, token: &str) -> TokenizerError {
 
 /// The ids of the special tokens, as far as the tokenizer has them.
 fn special_ids(names: &SpecialNames, id: impl Fn(&str) -> Option<u32>) -> [Option<u32>; 5] {
-    crate::special::SpecialToken::ALL.map(|role| id(names.get(role).unwrap_or(role.conventional())))
+    crate::special::SpecialToken::ALL.map(|role| match names.get(role) {
+        Some(name) => id(name),
+        None => role.conventions().into_iter().find_map(&id),
+    })
 }
 
 /// Looks tokens up as a tokenizer does.

@@ -13,6 +13,7 @@ use crate::pre_tokenizer::Splitter;
 use crate::special::{SpecialNames, SpecialToken};
 use crate::template::Template;
 use crate::tokenizer::Parts;
+use crate::work::Path;
 
 const PREFIX: &str = "##";
 const MAX_CHARS: usize = 100;
@@ -81,6 +82,7 @@ pub(super) fn build(
     Ok(Parts {
         normalizer,
         splitters: vec![Splitter::Bert],
+        path: Path::Cuts,
         model,
         added,
         template: Template::bert(cls, sep),

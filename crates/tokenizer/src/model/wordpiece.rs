@@ -150,14 +150,18 @@ impl WordPiece {
 
     /// See [`super::Model::tokenize`].
     pub(crate) fn tokenize(&self, word: &str, pieces: &mut Vec<Piece>) {
-        pieces.clear();
         if self.too_long(word) {
-            pieces.push(Piece {
-                id: self.unk,
-                end: word.len(),
-            });
+            pieces.push(self.unknown(word));
         } else {
             self.cut(word, pieces);
+        }
+    }
+
+    fn unknown(&self, word: &str) -> Piece {
+        Piece {
+            id: self.unk,
+            start: 0,
+            end: word.len() as u32,
         }
     }
 
@@ -176,14 +180,15 @@ impl WordPiece {
             };
             let Some((id, len)) = found else {
                 pieces.clear();
-                pieces.push(Piece {
-                    id: self.unk,
-                    end: word.len(),
-                });
+                pieces.push(self.unknown(word));
                 return;
             };
+            pieces.push(Piece {
+                id,
+                start: start as u32,
+                end: (start + len) as u32,
+            });
             start += len;
-            pieces.push(Piece { id, end: start });
         }
     }
 
@@ -211,7 +216,10 @@ mod tests {
     fn cut(model: &WordPiece, word: &str) -> Vec<(u32, usize)> {
         let mut pieces = Vec::new();
         model.tokenize(word, &mut pieces);
-        pieces.iter().map(|piece| (piece.id, piece.end)).collect()
+        pieces
+            .iter()
+            .map(|piece| (piece.id, piece.end as usize))
+            .collect()
     }
 
     #[test]

@@ -4,17 +4,19 @@
 //! bytes replaced in place (lowercase), and runs that all stand for one range of the original. Plain English is one run.
 
 mod bert;
+mod precompiled;
 mod spans;
 mod steps;
 
 pub(crate) use bert::Bert;
+pub(crate) use precompiled::Precompiled;
 pub(crate) use spans::{Aligned, Spans};
 pub(crate) use steps::Step;
 
 use std::borrow::Cow;
 
 /// What happens to text first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Normalizer {
     /// BERT's, in one pass.
     Bert(Bert),
@@ -23,8 +25,8 @@ pub(crate) enum Normalizer {
 }
 
 /// The names of the normalizers that tokenizer.json may ask for.
-pub(crate) const KNOWN: &str =
-    "BertNormalizer, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Sequence, null";
+pub(crate) const KNOWN: &str = "BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Precompiled, Prepend, \
+     Replace, Sequence, Strip, StripAccents, null";
 
 /// Normalized text.
 #[derive(Debug)]
@@ -36,22 +38,41 @@ pub(crate) struct Normalized<'t> {
 impl Normalizer {
     pub(crate) fn normalize<'t>(&self, text: &'t str) -> Normalized<'t> {
         match self {
-            Self::Steps(steps) if steps.is_empty() => Normalized {
-                text: Cow::Borrowed(text),
-                spans: Spans::identity(),
-            },
-            Self::Steps(steps) => {
-                let mut chars = steps::chars(text);
-                for step in steps {
-                    step.apply(&mut chars);
-                }
-                let mut out = Aligned::with_capacity(text.len());
-                for (c, span) in chars {
-                    out.push(c, span);
-                }
-                out.finish()
-            }
             Self::Bert(bert) => bert.normalize(text),
+            Self::Steps(steps) => {
+                let mut normalized = Normalized {
+                    text: Cow::Borrowed(text),
+                    spans: Spans::identity(),
+                };
+                for step in steps {
+                    // Most steps have nothing to do for most texts.
+                    if !step.keeps(&normalized.text) {
+                        normalized.apply(step);
+                    }
+                }
+                normalized
+            }
         }
+    }
+}
+
+impl Normalized<'_> {
+    fn apply(&mut self, step: &Step) {
+        if matches!(step, Step::Lowercase) && self.text.is_ascii() {
+            self.text.to_mut().make_ascii_lowercase();
+            return;
+        }
+        let mut cursor = self.spans.cursor();
+        let mut chars: steps::Chars = self
+            .text
+            .char_indices()
+            .map(|(at, c)| (c, cursor.original(at, at + c.len_utf8())))
+            .collect();
+        step.apply(&mut chars);
+        let mut out = Aligned::with_capacity(self.text.len());
+        for (c, span) in chars {
+            out.push(c, span);
+        }
+        *self = out.finish();
     }
 }

@@ -73,7 +73,7 @@ impl Cursor<'_> {
 
     fn run_of(&mut self, start: usize, end: usize) -> Span {
         self.start = seek(self.runs, self.start, start);
-        self.end = seek(self.runs, self.end.max(self.start), end - 1);
+        self.end = seek(self.runs, self.end.max(self.start), end.saturating_sub(1));
         let from = match self.runs.get(self.start) {
             Some(&Run {
                 at,

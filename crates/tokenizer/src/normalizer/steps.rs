@@ -2,15 +2,20 @@
 //!
 //! This is the plain way: every step is what its name says. Unicode's forms: <https://www.unicode.org/reports/tr15/>.
 
+use std::ops::ControlFlow;
+
 use super::bert::Bert;
+use super::precompiled::Precompiled;
 use super::spans::Span;
-use crate::unicode::{self, CJK, CONTROL, MARK, SPACE};
+use crate::pattern::Pattern;
+use crate::pre_tokenizer::byte_level;
+use crate::unicode::{self, CJK, COMPOSES, CONTROL, DECOMPOSES, MARK, NON_STARTER, SPACE};
 
 /// Characters and the ranges that they stand for.
 pub(super) type Chars = Vec<(char, Span)>;
 
 /// One step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Step {
     Bert(Bert),
     Nfc,
@@ -25,22 +30,83 @@ pub(crate) enum Step {
         left: bool,
         right: bool,
     },
+    /// Writes something in the place of every match.
+    Replace {
+        pattern: Pattern,
+        content: String,
+    },
+    /// Writes something in front of text that is not empty.
+    Prepend(String),
+    /// Deletes some control characters and makes spaces of others, as sentencepiece's rules for translation do.
+    Nmt,
+    /// Replaces by a compiled map.
+    Precompiled(Precompiled),
+    /// Writes every byte as its character.
+    ByteLevel,
 }
 
 /// A character of changed text. The number is 0 for one that takes the place of the next character, 1 for one more in
 /// the place of the last, and -n for one that takes the place of the next character and of n behind it.
-type Change = (char, isize);
+pub(super) type Change = (char, isize);
 
-/// The characters of a text.
-pub(super) fn chars(text: &str) -> Chars {
-    let spans = text.char_indices();
-    spans
-        .map(|(at, c)| (c, (at as u32, (at + c.len_utf8()) as u32)))
-        .collect()
+/// What [`Step::Nmt`] makes of a character.
+fn nmt(c: char) -> Option<char> {
+    match c {
+        '\u{1}'..='\u{8}' | '\u{B}' | '\u{E}'..='\u{1F}' | '\u{7F}' | '\u{8F}' | '\u{9F}' => None,
+        '\t'
+        | '\n'
+        | '\u{C}'
+        | '\r'
+        | '\u{1680}'
+        | '\u{200B}'..='\u{200F}'
+        | '\u{2028}'
+        | '\u{2029}'
+        | '\u{2581}'
+        | '\u{FEFF}'
+        | '\u{FFFD}' => Some(' '),
+        c => Some(c),
+    }
 }
 
 impl Step {
-    pub(super) fn apply(self, chars: &mut Chars) {
+    /// Whether the step surely leaves a text as it is. What this does not see, [`Step::apply`] does.
+    pub(super) fn keeps(&self, text: &str) -> bool {
+        // Below U+0300 no character composes, is reordered, or is a mark.
+        let low = || text.bytes().all(|byte| byte < 0xCC);
+        let hangul = |c| matches!(c, '\u{AC00}'..='\u{D7A3}');
+        match self {
+            Self::Nfc => {
+                low()
+                    || text.chars().all(|c| {
+                        c < '\u{300}'
+                            || !unicode::is(c, DECOMPOSES | NON_STARTER)
+                                && unicode::kinds(c) & COMPOSES == 0
+                    })
+            }
+            Self::Nfd => {
+                text.is_ascii()
+                    || text
+                        .chars()
+                        .all(|c| !unicode::is(c, DECOMPOSES | NON_STARTER) && !hangul(c))
+            }
+            Self::Nfkc | Self::Nfkd => text.is_ascii(),
+            Self::Lowercase => text
+                .bytes()
+                .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()),
+            Self::StripAccents => low() || !text.chars().any(unicode::is_combining_mark),
+            Self::Strip { left, right } => {
+                let space = |c: char| unicode::is(c, SPACE);
+                !(*left && text.starts_with(space) || *right && text.ends_with(space))
+            }
+            Self::Replace { pattern, .. } => !pattern.is_in(text),
+            Self::Prepend(_) | Self::ByteLevel => text.is_empty(),
+            Self::Nmt => text.chars().all(|c| nmt(c) == Some(c)),
+            Self::Precompiled(map) => map.keeps(text),
+            Self::Bert(_) => false,
+        }
+    }
+
+    pub(super) fn apply(&self, chars: &mut Chars) {
         match self {
             Self::Bert(bert) => {
                 if bert.clean_text {
@@ -80,17 +146,69 @@ impl Step {
             Self::StripAccents => chars.retain(|&(c, _)| !unicode::is_combining_mark(c)),
             Self::Strip { left, right } => {
                 let space = |&&(c, _): &&(char, Span)| unicode::is(c, SPACE);
-                if right {
+                if *right {
                     let spaces = chars.iter().rev().take_while(space).count();
                     chars.truncate(chars.len() - spaces);
                 }
-                if left {
+                if *left {
                     let spaces = chars.iter().take_while(space).count();
                     chars.drain(..spaces);
                 }
             }
+            Self::Replace { pattern, content } => replace(chars, pattern, content),
+            Self::Prepend(content) => {
+                let Some(&(first, span)) = chars.first() else {
+                    return;
+                };
+                if content.is_empty() {
+                    // A character that stands for nothing: so it is in `tokenizers`.
+                    chars[0] = (first, (0, 0));
+                }
+                chars.splice(..0, content.chars().map(|c| (c, span)));
+            }
+            Self::Nmt => {
+                *chars = std::mem::take(chars)
+                    .into_iter()
+                    .filter_map(|(c, span)| Some((nmt(c)?, span)))
+                    .collect();
+            }
+            Self::Precompiled(map) => {
+                let text: String = chars.iter().map(|&(c, _)| c).collect();
+                if let Some(changes) = map.changes(&text) {
+                    change(chars, changes);
+                }
+            }
+            Self::ByteLevel => {
+                let mut bytes = Vec::with_capacity(chars.len());
+                for &(c, span) in chars.iter() {
+                    let mut buffer = [0; 4];
+                    let utf8 = c.encode_utf8(&mut buffer).bytes();
+                    bytes.extend(utf8.map(|byte| (byte_level::CHARS[byte as usize], span)));
+                }
+                *chars = bytes;
+            }
         }
     }
+}
+
+/// Writes `content` in the place of every match; it stands for the match's last character.
+fn replace(chars: &mut Chars, pattern: &Pattern, content: &str) {
+    let text: String = chars.iter().map(|&(c, _)| c).collect();
+    let mut rest = chars.iter().copied();
+    let mut replaced = Vec::with_capacity(chars.len());
+    let mut last = (0, 0);
+    let _ = pattern.parts(&text, |(start, end, matches)| {
+        let part = rest.by_ref().take(text[start..end].chars().count());
+        if matches {
+            last = part.last().map_or(last, |(_, span)| span);
+            replaced.extend(content.chars().map(|c| (c, last)));
+        } else {
+            replaced.extend(part);
+            last = replaced.last().map_or(last, |&(_, span)| span);
+        }
+        ControlFlow::Continue(())
+    });
+    *chars = replaced;
 }
 
 /// Replaces the characters, giving every new one its range.
@@ -182,7 +300,10 @@ mod tests {
     use super::*;
 
     fn apply(step: Step, text: &str) -> (String, Vec<Span>) {
-        let mut chars = chars(text);
+        let spans = text.char_indices();
+        let mut chars: Chars = spans
+            .map(|(at, c)| (c, (at as u32, (at + c.len_utf8()) as u32)))
+            .collect();
         step.apply(&mut chars);
         chars.into_iter().unzip()
     }

@@ -27,6 +27,13 @@ pub(crate) const NON_STARTER: u8 = 64;
 /// Has a canonical decomposition in the table (Hangul syllables, which are computed, do not set it).
 pub(crate) const DECOMPOSES: u8 = 128;
 
+/// `\p{L}` of regular expressions.
+pub(crate) const LETTER: u8 = 1;
+/// `\p{N}` of regular expressions.
+pub(crate) const NUMBER: u8 = 2;
+/// May compose with a character before it.
+pub(crate) const COMPOSES: u8 = 4;
+
 const BLOCK_BITS: u32 = 7;
 
 /// The flags of a character.
@@ -35,6 +42,14 @@ pub(crate) fn flags(c: char) -> u8 {
     let point = u32::from(c);
     let block = tables::INDEX[(point >> BLOCK_BITS) as usize];
     tables::BLOCKS[block as usize][(point & ((1 << BLOCK_BITS) - 1)) as usize]
+}
+
+/// The further flags of a character: [`LETTER`], [`NUMBER`], [`COMPOSES`].
+#[inline]
+pub(crate) fn kinds(c: char) -> u8 {
+    let point = u32::from(c);
+    let block = tables::KIND_INDEX[(point >> BLOCK_BITS) as usize];
+    tables::KIND_BLOCKS[block as usize][(point & ((1 << BLOCK_BITS) - 1)) as usize]
 }
 
 /// Whether a character has any of the flags.

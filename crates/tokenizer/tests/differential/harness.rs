@@ -21,8 +21,10 @@ pub struct Both {
     theirs: Mutex<tokenizers::Tokenizer>,
     // Whether there is no post-processor.
     bare: bool,
-    // Whether an added token is nothing but white space.
-    blank: bool,
+    // Whether a panic of theirs is nothing to worry about, as where an added token is nothing but white space.
+    may_panic: bool,
+    // Whether theirs is known to forget type ids in windows after the first: see docs/tokenizer.md.
+    forgets_types: bool,
 }
 
 /// All that is said of one token.
@@ -66,14 +68,27 @@ impl Both {
             .expect("no truncation is a valid one");
         let bare = theirs.get_post_processor().is_none();
         let mut added = theirs.get_added_tokens_decoder().into_values();
-        let blank = added.any(|token| token.content.trim().is_empty());
+        let may_panic = added.any(|token| token.content.trim().is_empty());
         Self {
             name,
             ours,
             theirs: Mutex::new(theirs),
             bare,
-            blank,
+            may_panic,
+            forgets_types: false,
         }
+    }
+
+    /// For templates whose type ids are not 0 and 1.
+    pub fn ignore_later_types(mut self) -> Self {
+        self.forgets_types = true;
+        self
+    }
+
+    /// For components in combinations that their authors did not think of.
+    pub fn allow_panics(mut self) -> Self {
+        self.may_panic = true;
+        self
     }
 
     /// Asserts that both say the same with offsets in characters and in bytes.
@@ -98,11 +113,25 @@ impl Both {
                 if self.bare {
                     name_sequences(&mut theirs);
                 }
-                compare(&self.our_windows(&ours), &theirs, &context);
+                let windows = self.our_windows(&ours);
+                if self.forgets_types {
+                    let further = windows.iter().flatten().zip(theirs.iter_mut().flatten());
+                    for (our, their) in further.skip(ours.len()) {
+                        their.type_id = our.type_id;
+                    }
+                }
+                compare(&windows, &theirs, &context);
+                let ids = self.ours.encode_ids(input, options);
+                assert_eq!(
+                    ids.expect("what encodes has ids"),
+                    ours.ids(),
+                    "{}",
+                    context()
+                );
             }
             (Err(_), Err(_)) => {}
             // Where such a token with `lstrip` comes after one whose `rstrip` has swallowed it, theirs panics.
-            (Ok(_), Err(theirs)) if self.blank && theirs == PANIC => {}
+            (Ok(_), Err(theirs)) if self.may_panic && theirs == PANIC => {}
             (Ok(ours), Err(theirs)) => {
                 panic!(
                     "{}\nbertha gives {} tokens, tokenizers fails: {theirs}",
@@ -123,8 +152,14 @@ impl Both {
     /// Asserts that both decode `ids` to the same text, with and without special tokens.
     pub fn check_decode(&self, ids: &[u32]) {
         for skip in [false, true] {
-            let theirs = self.with_theirs(|theirs| theirs.decode(ids, skip));
+            let decode = |theirs: &mut tokenizers::Tokenizer| theirs.decode(ids, skip);
+            let caught = quietly(|| catch_unwind(AssertUnwindSafe(|| self.with_theirs(decode))));
             let ours = self.ours.decode(ids, skip);
+            let theirs = match caught {
+                Ok(theirs) => theirs,
+                Err(_) if self.may_panic => continue,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
             assert_eq!(
                 ours.unwrap_or_else(|error| panic!("{}: {ids:?}: {error}", self.name)),
                 theirs.expect("tokenizers decodes any known id"),

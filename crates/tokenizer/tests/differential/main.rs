@@ -2,19 +2,24 @@
 //! ids, sequence ids, windows and decoded text must all be equal.
 
 mod added_tokens;
+mod chains;
 mod characters;
+mod charsmap;
 mod components;
 mod decoding;
 mod harness;
+mod models;
 mod random;
 mod real_model;
 mod real_text;
+mod real_vocabularies;
 mod recipes;
 mod scale;
 mod soak;
 mod templates;
 mod texts;
 mod truncation;
+mod vocabularies;
 
 use recipes::ALL;
 

@@ -155,11 +155,6 @@ fn unknown_components() {
             "{error:?}"
         );
     }
-    // Known to others, not to bertha yet.
-    refused_json(
-        &with("/model", json!({"type": "BPE", "vocab": {}, "merges": []})),
-        &["model", "BPE", "WordPiece"],
-    );
     let nested = json!({"type": "Sequence", "normalizers": [{"type": "Frobnicate"}]});
     refused_json(&with("/normalizer", nested), &["normalizer", "Frobnicate"]);
 }
@@ -385,5 +380,170 @@ fn ids_that_no_token_has_cannot_be_decoded() {
             message.contains(&id.to_string()) && message.contains(&size.to_string()),
             "{message}"
         );
+    }
+}
+
+/// The valid file with another model.
+fn with_model(model: Value) -> Value {
+    let mut json = with("/model", model);
+    json["pre_tokenizer"] = Value::Null;
+    json
+}
+
+#[test]
+fn models_that_make_no_sense() {
+    let vocab = || tokenizer_json()["model"]["vocab"].clone();
+    for (model, words) in [
+        (
+            json!({"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}),
+            &["merges[0]", "\"a\""][..],
+        ),
+        (json!({"type": "BPE", "vocab": vocab()}), &["merges"]),
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": ["r"]}),
+            &["\"r\"", "space"],
+        ),
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": ["r e t"]}),
+            &["space"],
+        ),
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": [["r"]]}),
+            &["two tokens"],
+        ),
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": [["r", 1]]}),
+            &["token"],
+        ),
+        // What the two make is no token.
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": [["r", "e"]]}),
+            &["merges[0]", "\"re\""],
+        ),
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": [["r", "e"]], "continuing_subword_prefix": "##"}),
+            &["shorter"],
+        ),
+        (
+            json!({"type": "BPE", "vocab": vocab(), "merges": [], "unk_token": "<none>"}),
+            &["unk_token", "<none>"],
+        ),
+        (
+            json!({"type": "BPE", "vocab": [], "merges": []}),
+            &["vocab"],
+        ),
+        (
+            json!({"type": "Unigram", "vocab": []}),
+            &["vocab", "no token"],
+        ),
+        (json!({"type": "Unigram", "vocab": {}}), &["vocab", "list"]),
+        (
+            json!({"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 1}),
+            &["unk_id"],
+        ),
+        (
+            json!({"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": -1}),
+            &["unk_id"],
+        ),
+        (json!({"type": "Unigram", "vocab": [["a"]]}), &["score"]),
+        (
+            json!({"type": "Unigram", "vocab": [["a", "b"]]}),
+            &["tokenizer.json"],
+        ),
+        (
+            json!({"type": "WordLevel", "vocab": vocab()}),
+            &["unk_token"],
+        ),
+        (
+            json!({"type": "WordLevel", "vocab": vocab(), "unk_token": "<none>"}),
+            &["<none>"],
+        ),
+    ] {
+        let mut words = words.to_vec();
+        words.push("tokenizer.json");
+        refused_json(&with_model(model), &words);
+    }
+}
+
+#[test]
+fn components_that_make_no_sense() {
+    for (part, value, words) in [
+        (
+            "/normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "@"}),
+            &["precompiled_charsmap", "base64"][..],
+        ),
+        (
+            "/normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+            &["precompiled_charsmap"],
+        ),
+        (
+            "/normalizer",
+            json!({"type": "Replace", "pattern": {"Regex": "("}, "content": ""}),
+            &["normalizer.pattern"],
+        ),
+        (
+            "/normalizer",
+            json!({"type": "Replace", "pattern": "a", "content": ""}),
+            &["normalizer"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Split", "pattern": {"Regex": "[z-a]"}, "behavior": "Isolated", "invert": false}),
+            &["pre_tokenizer.pattern"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "FixedLength", "length": 0}),
+            &["length", "0"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "CharDelimiterSplit", "delimiter": "ab"}),
+            &["pre_tokenizer"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Metaspace", "replacement": "", "prepend_scheme": "always"}),
+            &["pre_tokenizer"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "add_prefix_space": false}),
+            &["add_prefix_space"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "ByteLevel"}),
+            &["pre_tokenizer"],
+        ),
+        (
+            "/decoder",
+            json!({"type": "Strip", "content": "a", "start": -1, "stop": 0}),
+            &["decoder"],
+        ),
+        (
+            "/decoder",
+            json!({"type": "Sequence", "decoders": [{"type": "Frobnicate"}]}),
+            &["decoder", "Frobnicate", "CTC"],
+        ),
+        (
+            "/post_processor",
+            json!({"type": "RobertaProcessing", "sep": ["[SEP]", 99], "cls": ["[CLS]", 2],
+            "trim_offsets": true, "add_prefix_space": true}),
+            &["post_processor.sep", "99"],
+        ),
+        (
+            "/post_processor",
+            json!({"type": "Sequence", "processors": [
+            {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+            {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}]}),
+            &["post_processor", "second"],
+        ),
+    ] {
+        let mut words = words.to_vec();
+        words.push("tokenizer.json");
+        refused_json(&with(part, value), &words);
     }
 }

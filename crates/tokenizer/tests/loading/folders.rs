@@ -6,7 +6,7 @@ use bertha_tokenizer::{BertOptions, EncodeOptions, SpecialToken, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::valid::{TEXTS, VOCABULARY, tokenizer_json, vocab_txt};
+use crate::valid::{TEXTS, VOCABULARY, sentencepiece_model, tokenizer_json, vocab_txt};
 
 /// A folder with these files.
 fn folder(files: &[(&str, String)]) -> TempDir {
@@ -217,4 +217,121 @@ fn the_same_folder_loads_through_any_kind_of_path() {
     );
     assert_same(&first, &Tokenizer::from_dir(owned).unwrap(), "PathBuf");
     assert_same(&first, &first.clone(), "clone");
+}
+
+fn from_model(file: &str, config: Value, bpe: bool) -> Tokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(file), sentencepiece_model(bpe)).unwrap();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    Tokenizer::from_dir(folder.path()).unwrap()
+}
+
+fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
+    let encoding = tokenizer.encode(text, &EncodeOptions::default()).unwrap();
+    tokenizer.tokens(&encoding).map(str::to_owned).collect()
+}
+
+#[test]
+fn sentencepiece_models_have_the_ids_of_their_family() {
+    let xlm = from_model(
+        "sentencepiece.bpe.model",
+        json!({"model_type": "xlm-roberta"}),
+        false,
+    );
+    // fairseq counts <s>, <pad>, </s>, <unk> before the pieces from the fourth on.
+    assert_eq!(
+        ["<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[SEP]"].map(|token| xlm.token_to_id(token)),
+        [Some(0), Some(1), Some(2), Some(3), Some(4), Some(5)]
+    );
+    let last = xlm.vocab_size() as u32 - 1;
+    assert_eq!(
+        xlm.special_token(SpecialToken::Mask),
+        Some(("<mask>", last))
+    );
+    assert_eq!(
+        tokens(&xlm, "re the x"),
+        ["<s>", "▁re", "▁", "the", "▁", "<unk>", "</s>"]
+    );
+    let pair = xlm.encode(("re", "re"), &EncodeOptions::default()).unwrap();
+    assert_eq!(
+        xlm.tokens(&pair).collect::<Vec<_>>(),
+        ["<s>", "▁re", "</s>", "</s>", "▁re", "</s>"]
+    );
+    assert_eq!(pair.type_ids(), [0; 6]);
+    assert_eq!(xlm.decode(pair.ids(), true).unwrap(), "re re");
+
+    let albert = from_model("spiece.model", json!({"model_type": "albert"}), false);
+    assert_eq!(albert.special_token(SpecialToken::Unk), Some(("<unk>", 0)));
+    assert_eq!(
+        tokens(&albert, "RE  thé"),
+        ["[CLS]", "▁re", "▁", "the", "[SEP]"]
+    );
+    let big_bird = from_model("spiece.model", json!({"model_type": "big_bird"}), false);
+    assert_eq!(
+        tokens(&big_bird, "re [MASK]"),
+        ["[CLS]", "▁re", "[MASK]", "[SEP]"]
+    );
+    let plain = from_model("tokenizer.model", json!({"model_type": "other"}), true);
+    assert_eq!(tokens(&plain, "re here"), ["▁re", "▁", "he", "re"]);
+}
+
+/// A vocabulary of all bytes, and its merges.
+fn byte_files(special: &[&str]) -> Vec<(&'static str, String)> {
+    let printable = |byte: &u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    let others = (0..256_u32).filter(|byte| !printable(byte)).count() as u32;
+    let letters = (0..256).filter(printable).chain(256..256 + others);
+    let letters = letters.map(|point| char::from_u32(point).unwrap().to_string());
+    let tokens = special.iter().map(|token| (*token).to_owned());
+    let tokens = tokens
+        .chain(letters)
+        .chain(["Ġt", "he", "Ġthe"].map(String::from));
+    let vocab: serde_json::Map<String, Value> = tokens
+        .zip(0..)
+        .map(|(token, id)| (token, json!(id)))
+        .collect();
+    vec![
+        ("vocab.json", Value::Object(vocab).to_string()),
+        ("merges.txt", "#version: 0.2\nĠ t\nh e\nĠt he\n".to_owned()),
+    ]
+}
+
+#[test]
+fn vocab_json_and_merges_txt_are_robertas() {
+    let special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+    let roberta = load(&byte_files(&special));
+    let encoding = roberta
+        .encode("he the <mask>\u{e9}", &EncodeOptions::default())
+        .unwrap();
+    let found: Vec<&str> = roberta.tokens(&encoding).collect();
+    assert_eq!(found, ["<s>", "he", "Ġthe", "<mask>", "Ã", "©", "</s>"]);
+    assert_eq!(
+        encoding.offsets()[2..6],
+        [(3, 6), (7, 13), (13, 14), (13, 14)]
+    );
+    assert_eq!(
+        roberta.decode(encoding.ids(), true).unwrap(),
+        "he the\u{e9}"
+    );
+    assert_eq!(roberta.num_special_tokens(true), 4);
+    let mut prefixed = byte_files(&special);
+    prefixed.push((
+        "tokenizer_config.json",
+        json!({"add_prefix_space": true}).to_string(),
+    ));
+    assert_eq!(tokens(&load(&prefixed), "the"), ["<s>", "Ġthe", "</s>"]);
+    let mut gpt2 = byte_files(&["<|endoftext|>"]);
+    gpt2.push((
+        "tokenizer_config.json",
+        json!({"tokenizer_class": "GPT2Tokenizer"}).to_string(),
+    ));
+    assert_eq!(tokens(&load(&gpt2), " the"), ["Ġthe"]);
+    let mut broken = byte_files(&special);
+    broken[1].1.push_str("a b c\n");
+    let error = Tokenizer::from_dir(folder(&broken).path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("merges.txt") && error.contains("line 5"),
+        "{error}"
+    );
 }

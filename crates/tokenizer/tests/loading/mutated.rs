@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, FileFailurePersistence};
 use serde_json::{Value, json};
 
-use crate::valid::{TEXTS, tokenizer_json, vocab_txt};
+use crate::valid::{TEXTS, other_models, sentencepiece_model, tokenizer_json, vocab_txt};
 
 /// One change to a file's bytes.
 #[derive(Debug, Clone)]
@@ -103,6 +103,11 @@ fn value() -> impl Strategy<Value = Value> {
         json!([[]]),
         json!({"type": "Sequence"}),
         json!({"type": "BertPreTokenizer"}),
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true}),
+        json!({"type": "Metaspace", "replacement": "▁"}),
+        json!("BPE"),
+        json!("Unigram"),
+        json!([["r", "e"], ["e", "r"], ["re", "r"]]),
         json!({"Fixed": -3}),
     ])
 }
@@ -150,8 +155,32 @@ proptest! {
     }
 
     #[test]
-    fn values_of_tokenizer_json(changes in vec((any::<Index>(), value(), any::<bool>()), 1..4)) {
-        let mut json = tokenizer_json();
+    fn bytes_of_other_models(which in any::<Index>(), changes in vec(damage(), 1..5)) {
+        let models = other_models();
+        let mut bytes = which.get(&models).to_string().into_bytes();
+        changes.iter().for_each(|change| apply(&mut bytes, change));
+        load_and_use(Tokenizer::from_json(&bytes));
+    }
+
+    #[test]
+    fn bytes_of_sentencepiece_models(
+        file in select(vec!["sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model"]),
+        bpe in any::<bool>(), changes in vec(damage(), 0..5),
+    ) {
+        let mut bytes = sentencepiece_model(bpe);
+        changes.iter().for_each(|change| apply(&mut bytes, change));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(file), &bytes).unwrap();
+        load_and_use(Tokenizer::from_dir(folder.path()));
+    }
+
+    #[test]
+    fn values_of_tokenizer_json(
+        which in any::<Index>(), changes in vec((any::<Index>(), value(), any::<bool>()), 1..4),
+    ) {
+        let mut models = other_models();
+        models.push(tokenizer_json());
+        let mut json = which.get(&models).clone();
         for (place, value, remove) in changes {
             let mut all = Vec::new();
             places(&json, "", &mut all);

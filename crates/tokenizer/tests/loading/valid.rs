@@ -69,6 +69,83 @@ pub fn tokenizer_json() -> Value {
     })
 }
 
+/// Small tokenizers with the other models and their components.
+pub fn other_models() -> Vec<Value> {
+    let with = |model: Value, parts: Value| {
+        let mut json = tokenizer_json();
+        json["model"] = model;
+        for (part, value) in parts.as_object().expect("an object") {
+            json[part] = value.clone();
+        }
+        json
+    };
+    let vocab = || tokenizer_json()["model"]["vocab"].clone();
+    let mut letters = vocab();
+    for token in ["re", "h", "t", "he", "rer"] {
+        let id = letters.as_object().map_or(0, |vocab| vocab.len());
+        letters[token] = json!(id);
+    }
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    let marks =
+        json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true});
+    let scored: Vec<Value> = VOCABULARY
+        .iter()
+        .map(|token| json!([token, -1.5]))
+        .collect();
+    vec![
+        with(
+            json!({"type": "BPE", "vocab": letters, "merges": [["r", "e"], ["h", "e"], ["re", "r"]], "unk_token": "[UNK]",
+                "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "dropout": null,
+                "continuing_subword_prefix": "", "end_of_word_suffix": ""}),
+            json!({"pre_tokenizer": bytes, "decoder": bytes, "normalizer": {"type": "NFC"},
+                "post_processor": {"type": "RobertaProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2],
+                    "trim_offsets": true, "add_prefix_space": true}}),
+        ),
+        with(
+            json!({"type": "Unigram", "vocab": scored, "unk_id": 1, "byte_fallback": true}),
+            json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, marks,
+                    {"type": "Split", "pattern": {"Regex": "e+|(?=s)"}, "behavior": "MergedWithNext", "invert": false}]},
+                "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"},
+                    {"type": "Strip", "content": "a", "start": 1, "stop": 2}, marks]},
+                "normalizer": {"type": "Sequence", "normalizers": [{"type": "Nmt"}, {"type": "Prepend", "prepend": "e"},
+                    {"type": "Replace", "pattern": {"String": "ea"}, "content": "é"}, {"type": "NFKC"}]}}),
+        ),
+        with(
+            json!({"type": "WordLevel", "vocab": vocab(), "unk_token": "[UNK]"}),
+            json!({"decoder": null}),
+        ),
+    ]
+}
+
+/// A sentencepiece model of those tokens.
+pub fn sentencepiece_model(bpe: bool) -> Vec<u8> {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).expect("a short field");
+        assert!(length < 128, "one byte says the length");
+        [&[number << 3 | 2, length], content].concat()
+    }
+    let special = ["<unk>", "<s>", "</s>", "[CLS]", "[SEP]", "[MASK]", "<pad>"];
+    let tokens = special.iter().chain(&VOCABULARY[5..]).copied();
+    let marked = ["▁", "▁r", "re", "▁re", "t", "h", "he"];
+    let mut bytes = Vec::new();
+    for (at, token) in tokens.chain(marked).enumerate() {
+        let score = -(at as f32) / 4.0;
+        let kind: u8 = match at {
+            0 => 2,
+            1..=6 => 3,
+            _ => 1,
+        };
+        let mut piece = field(1, token.as_bytes());
+        piece.push(2 << 3 | 5);
+        piece.extend(score.to_le_bytes());
+        piece.extend([3 << 3, kind]);
+        bytes.extend(field(1, &piece));
+    }
+    // The type of the model; the id of the unknown token.
+    bytes.extend(field(2, &[3 << 3, if bpe { 2 } else { 1 }, 0xC0, 2, 0]));
+    bytes
+}
+
 /// Texts on which every setting of the tokenizer shows.
 pub const TEXTS: [&str; 8] = [
     "The rivers and the SEA.",

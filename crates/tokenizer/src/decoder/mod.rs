@@ -1,7 +1,13 @@
 //! Tokens back into text.
 
+mod steps;
+
+pub(crate) use steps::Step;
+
+use std::borrow::Cow;
+
 /// How tokens are joined.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Decoder {
     /// With spaces, as they are.
     Spaces,
@@ -11,10 +17,12 @@ pub(crate) enum Decoder {
         /// Whether to take out the spaces that tokenizing put before punctuation and contractions.
         cleanup: bool,
     },
+    /// Steps one after the other over the list of tokens, which then stand side by side.
+    Steps(Vec<Step>),
 }
 
 /// The names of the decoders that tokenizer.json may ask for.
-pub(crate) const KNOWN: &str = "WordPiece, null";
+pub(crate) const KNOWN: &str = "BPEDecoder, ByteFallback, ByteLevel, CTC, Fuse, Metaspace, Replace, Sequence, Strip, WordPiece, null";
 
 /// What cleaning up replaces, one after the other.
 const CLEANUP: [(&str, &str); 11] = [
@@ -59,6 +67,13 @@ impl Decoder {
                         clean_up(&mut text, start);
                     }
                 }
+            }
+            Self::Steps(steps) => {
+                let mut tokens: Vec<Cow<'_, str>> = tokens.map(Cow::Borrowed).collect();
+                for step in steps {
+                    step.apply(&mut tokens);
+                }
+                tokens.iter().for_each(|token| text.push_str(token));
             }
         }
         text
