@@ -233,17 +233,21 @@ pub(super) fn bpe<S: AsRef<str>>(
         settings.merges.push((left_id, right_id, id(&text)?));
     }
     settings.unk = unk.and_then(|unk| vocab.id(unk));
-    // Prefix, suffix and fallback are for characters: bytes are never unknown.
+    // Prefix and suffix are for characters.
     let plain = settings.prefix.is_empty() && settings.suffix.is_empty();
-    let model = match Bpe::new(vocab, settings, byte_level && plain) {
-        Ok(model) => return Ok(model),
-        Err((vocab, settings)) => {
-            if let (Some(unk), None) = (unk, settings.unk) {
-                return Err(not_in_vocabulary(file, unk, vocab.len()));
-            }
-            Bpe::new(vocab, settings, false)
-        }
+    let tried = match byte_level && plain {
+        true => Bpe::new(vocab, settings, true),
+        false => Err((vocab, settings)),
     };
+    let (vocab, settings) = match tried {
+        // Bytes are never unknown.
+        Ok(model) => return Ok(model),
+        Err(parts) => parts,
+    };
+    if let (Some(unk), None) = (unk, settings.unk) {
+        return Err(not_in_vocabulary(file, unk, vocab.len()));
+    }
+    let model = Bpe::new(vocab, settings, false);
     model.map_err(|_| invalid(file, key, "a model of characters needs no bytes"))
 }
 

@@ -124,7 +124,7 @@ pub fn sentencepiece_model(bpe: bool) -> Vec<u8> {
         assert!(length < 128, "one byte says the length");
         [&[number << 3 | 2, length], content].concat()
     }
-    let special = ["<unk>", "<s>", "</s>", "[CLS]", "[SEP]", "[MASK]", "<pad>"];
+    let special = ["<unk>", "<s>", "</s>", "[CLS]", "[SEP]", "[MASK]"];
     let tokens = special.iter().chain(&VOCABULARY[5..]).copied();
     let marked = ["▁", "▁r", "re", "▁re", "t", "h", "he"];
     let mut bytes = Vec::new();
@@ -132,7 +132,7 @@ pub fn sentencepiece_model(bpe: bool) -> Vec<u8> {
         let score = -(at as f32) / 4.0;
         let kind: u8 = match at {
             0 => 2,
-            1..=6 => 3,
+            1..=5 => 3,
             _ => 1,
         };
         let mut piece = field(1, token.as_bytes());
