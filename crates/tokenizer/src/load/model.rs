@@ -235,20 +235,15 @@ pub(super) fn bpe<S: AsRef<str>>(
     settings.unk = unk.and_then(|unk| vocab.id(unk));
     // Prefix and suffix are for characters.
     let plain = settings.prefix.is_empty() && settings.suffix.is_empty();
-    let tried = match byte_level && plain {
-        true => Bpe::new(vocab, settings, true),
-        false => Err((vocab, settings)),
-    };
-    let (vocab, settings) = match tried {
+    let missing = unk.filter(|_| settings.unk.is_none());
+    let model = Bpe::new(vocab, settings, byte_level && plain);
+    match missing {
         // Bytes are never unknown.
-        Ok(model) => return Ok(model),
-        Err(parts) => parts,
-    };
-    if let (Some(unk), None) = (unk, settings.unk) {
-        return Err(not_in_vocabulary(file, unk, vocab.len()));
+        Some(unk) if !model.is_byte_level() => {
+            Err(not_in_vocabulary(file, unk, model.vocab().len()))
+        }
+        _ => Ok(model),
     }
-    let model = Bpe::new(vocab, settings, false);
-    model.map_err(|_| invalid(file, key, "a model of characters needs no bytes"))
 }
 
 fn not_in_vocabulary(file: &str, unk: &str, size: usize) -> TokenizerError {

@@ -38,23 +38,16 @@ pub(crate) struct Bpe {
 }
 
 impl Bpe {
-    /// A model over a vocabulary. If `byte_level`, words come as they are, and tokens are texts whose characters stand for
-    /// bytes; `Err` gives everything back if the vocabulary lacks one of those characters.
-    pub(crate) fn new(
-        vocab: Vocab,
-        settings: Settings,
-        byte_level: bool,
-    ) -> Result<Self, (Vocab, Settings)> {
-        let bytes = if byte_level {
-            let Some(bytes) = byte_tokens(|byte| {
-                vocab.id(byte_level::CHARS[byte as usize].encode_utf8(&mut [0; 4]))
-            }) else {
-                return Err((vocab, settings));
-            };
-            Some(bytes)
-        } else {
-            None
-        };
+    /// A model over a vocabulary. If `byte_level`, and if the vocabulary has the characters of all bytes, words come as
+    /// they are, and tokens are texts whose characters stand for bytes.
+    pub(crate) fn new(vocab: Vocab, settings: Settings, byte_level: bool) -> Self {
+        let bytes = byte_level
+            .then(|| {
+                byte_tokens(|byte| {
+                    vocab.id(byte_level::CHARS[byte as usize].encode_utf8(&mut [0; 4]))
+                })
+            })
+            .flatten();
         let mut merges = Merges::with_room(settings.merges.len());
         for (&(left, right, id), rank) in settings.merges.iter().zip(0..) {
             merges.insert(left, right, rank, id);
@@ -73,7 +66,7 @@ impl Bpe {
         };
         model.settings.merges = Vec::new();
         model.words = model.whole_words();
-        Ok(model)
+        model
     }
 
     /// The tokens that come out as themselves.
@@ -288,7 +281,7 @@ mod tests {
             merges: merges.to_vec(),
             ..settings
         };
-        Bpe::new(Vocab::new(&tokens), settings, false).unwrap()
+        Bpe::new(Vocab::new(&tokens), settings, false)
     }
 
     fn cut(model: &Bpe, word: &str) -> Vec<(u32, u32, u32)> {
@@ -347,8 +340,9 @@ mod tests {
         let all: Vec<(String, u32)> = (0..256)
             .map(|n| (byte_level::CHARS[n as usize].to_string(), n))
             .collect();
-        let model = Bpe::new(Vocab::new(&all), Settings::default(), true).unwrap();
+        let model = Bpe::new(Vocab::new(&all), Settings::default(), true);
         assert_eq!(cut(&model, " é"), [(32, 0, 1), (0xC3, 1, 2), (0xA9, 2, 3)]);
-        assert!(Bpe::new(Vocab::new(&all[1..]), Settings::default(), true).is_err());
+        let lacking = Bpe::new(Vocab::new(&all[1..]), Settings::default(), true);
+        assert!(model.is_byte_level() && !lacking.is_byte_level());
     }
 }
