@@ -32,6 +32,8 @@ mod scan;
 mod special;
 mod template;
 mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
 mod truncation;
 mod unicode;
 
