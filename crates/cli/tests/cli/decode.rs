@@ -61,14 +61,23 @@ fn what_is_no_id_is_named() {
     let model = model();
     let start = ["decode", "-m", &model];
     let reads = |input: &str| bertha_reads(&[&start[..], &["-i", "-"]].concat(), input.as_bytes());
-    reads("1 2\n3 x\n").refused(1, &["standard input, line 2", "found x", "token ids"]);
+    let later = reads("1 2\n3 x\n");
+    assert_eq!(later.code, Some(1));
+    assert!(
+        later
+            .err
+            .contains("standard input, line 2: found x, expected token ids"),
+        "{}",
+        later.err
+    );
+    reads("x\n").refused(1, &["standard input, line 1", "found x"]);
     reads("[1, 2\n").refused(1, &["line 1", "not JSON"]);
     reads("{\"tokens\": [\"a\"]}\n").refused(1, &["line 1", "no `ids`"]);
     reads("1 999999\n").refused(1, &["line 1", "999999", "not in the vocabulary"]);
     reads("").refused(1, &["standard input is empty"]);
     bertha(&[&start[..], &["1", "999999"]].concat()).refused(1, &["the sequence: token id 999999"]);
-    bertha(&[&start[..], &["[1]", "[1.5]"]].concat())
-        .refused(1, &["sequence 2 of the command line: found 1.5"]);
+    bertha(&[&start[..], &["[1.5]", "[1]"]].concat())
+        .refused(1, &["sequence 1 of the command line: found 1.5"]);
     bertha(&["decode", "-m", "no/such/folder", "1"]).refused(1, &["no/such/folder"]);
     bertha(&[&start[..], &["1", "-i", "file"]].concat()).refused(2, &[]);
 }

@@ -6,7 +6,7 @@
 
 use bertha_tokenizer::train::{TokenizerKind, TokenizerTrainer, TrainedTokenizer, WordCounts};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::{AddedToken, Model, Trainer};
+use tokenizers::{AddedToken, Trainer};
 
 use crate::corpus::{LATIN, counts, feed, lines};
 
