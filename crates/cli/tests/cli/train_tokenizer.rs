@@ -163,7 +163,7 @@ fn a_small_corpus_and_a_small_alphabet_are_told_of() {
 #[test]
 fn what_cannot_be_is_refused_before_the_work() {
     let desk = Desk::new();
-    let corpus = desk.write("corpus.txt", "the old river\n");
+    let corpus = desk.write("corpus.txt", "the old river\n".repeat(3));
     let output = desk.path("out");
     let start = ["train-tokenizer", "--type", "wordpiece", "-o", &output];
     let with = |words: &[&str]| bertha(&[&start[..], words].concat());
@@ -194,9 +194,9 @@ fn what_cannot_be_is_refused_before_the_work() {
     .refused(2, &[]);
     assert!(!desk.files().contains(&"out".to_owned()));
 
-    with(&["--data", &corpus, "--vocab-size", "40", "-q"]).lines();
+    with(&["--data", &corpus, "--vocab-size", "25"]).lines();
     let before = read(&desk, "out/tokenizer.json");
-    with(&["--data", &corpus, "--vocab-size", "35"]).refused(
+    with(&["--data", &corpus, "--vocab-size", "22"]).refused(
         1,
         &[
             &output,
@@ -206,7 +206,7 @@ fn what_cannot_be_is_refused_before_the_work() {
         ],
     );
     assert!(before == read(&desk, "out/tokenizer.json"));
-    with(&["--data", &corpus, "--vocab-size", "35", "-q", "--overwrite"]).lines();
+    with(&["--data", &corpus, "--vocab-size", "22", "--overwrite"]).lines();
     assert!(before != read(&desk, "out/tokenizer.json"));
     let words = [
         "train-tokenizer",
