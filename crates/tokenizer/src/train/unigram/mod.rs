@@ -173,8 +173,8 @@ fn prune(corpus: &Corpus, pieces: &Pieces, keep: usize) -> Pieces {
     let parts = parallel::map(ranges, |start| {
         let mut ranked: Vec<(f64, usize)> = Vec::new();
         let (mut scratch, mut others) = (Scratch::default(), Vec::new());
-        for at in start..pieces.len().min(start + share) {
-            let (piece, count) = (pieces.get(at), frequency[at] as f64);
+        for (at, &count) in frequency.iter().enumerate().skip(start).take(share) {
+            let (piece, count) = (pieces.get(at), count as f64);
             if piece.len() == 1 || count == 0.0 {
                 continue;
             }
