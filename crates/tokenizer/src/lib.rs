@@ -33,6 +33,8 @@ mod scan;
 mod special;
 mod template;
 mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;
 mod truncation;
 mod unicode;
 mod work;

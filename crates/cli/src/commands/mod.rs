@@ -2,6 +2,7 @@
 
 mod answer;
 mod classify;
+mod decode;
 mod embed;
 mod fill_mask;
 mod forward;
@@ -9,6 +10,7 @@ mod info;
 mod search;
 mod tag;
 mod tokenize;
+mod train_tokenizer;
 
 use clap::Subcommand;
 
@@ -28,6 +30,8 @@ pub enum Command {
     Tag(tag::Tag),
     Answer(answer::Answer),
     Tokenize(tokenize::Tokenize),
+    Decode(decode::Decode),
+    TrainTokenizer(train_tokenizer::TrainTokenizer),
     Forward(forward::Forward),
     Info(info::Info),
 }
@@ -43,6 +47,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Tag(tag) => tag.run(global),
         Command::Answer(answer) => answer.run(global),
         Command::Tokenize(tokenize) => tokenize.run(global),
+        Command::Decode(decode) => decode.run(global),
+        Command::TrainTokenizer(train) => train.run(global),
         Command::Forward(forward) => forward.run(),
         Command::Info(info) => info.run(),
     }

@@ -1,6 +1,7 @@
 //! The real binary, run as its users run it, on the models of `tests/golden/`.
 
 mod bad_input;
+mod decode;
 mod embed;
 mod forward;
 mod heads;
@@ -9,3 +10,4 @@ mod input;
 mod run;
 mod search;
 mod tokenize;
+mod train_tokenizer;
