@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn lanes_are_the_counters_one_by_one() {
         let counter = std::array::from_fn(|word| {
-            std::array::from_fn(|lane| (word as u32 + 3) * 0x1234_5677 ^ (lane as u32) << word)
+            std::array::from_fn(|lane| ((word as u32 + 3) * 0x1234_5677) ^ ((lane as u32) << word))
         });
         let key = [7, u32::MAX - 3];
         let found = philox_lanes(counter, key);

@@ -150,7 +150,7 @@ mod tests {
                     let error = ulps(found, exact);
                     let unit = if relative > 0.0 { error } else { f64::INFINITY };
                     let over = !(distance <= absolute || unit <= relative);
-                    if over && !(distance <= worst.1) {
+                    if over && (distance.is_nan() || distance > worst.1) {
                         worst = (x, distance, error);
                     }
                 }

@@ -19,7 +19,6 @@ pub fn binary_cross_entropy(
         let e = (-x.abs()).exp();
         let loss = x.max(0.0) - x * t + e.ln_1p();
         let above = if x < 0.0 { e } else { 1.0 };
-        // NaN, which `max` would hide, is in the exponential.
         (loss, (above / (1.0 + e) - t) * scale)
     });
 }

@@ -281,7 +281,7 @@ fn logistic_slope<S: Simd>(simd: S, x: S::F32, v: S::F32, slope: S::F32) -> S::F
 /// The derivative of [`gelu_tanh`], within 8·2⁻²⁴.
 #[inline(always)]
 pub(crate) fn gelu_tanh_slope<S: Simd>(simd: S, x: S::F32) -> S::F32 {
-    const A: f32 = 1.595_769_1;
+    const A: f32 = 1.595_769_121_605_731_f64 as f32;
     const B: f32 = 0.044715 * A;
     // Beyond 11 it is 0 or 1.
     let x = simd.copysign(simd.min(simd.splat(11.0), simd.abs(x)), x);
