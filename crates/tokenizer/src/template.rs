@@ -80,8 +80,13 @@ impl Trim {
     }
 }
 
-/// Windows hold copies of tokens. A request for more than this many would end in an allocation that fails.
-const MOST_WINDOW_TOKENS: u64 = 1 << 27;
+/// Windows hold copies of tokens, some 27 bytes each. A request for more than this many would end in an allocation that
+/// fails.
+const MOST_WINDOW_TOKENS: u64 = 1 << 26;
+
+/// What an encoding takes beside its tokens, in tokens: a template that names a text several times makes very many
+/// combinations of very short windows.
+const ENCODING_TOKENS: u64 = 32;
 
 impl Template {
     /// BERT's: `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`.
@@ -166,28 +171,27 @@ impl Template {
         // The encoding of one window per text: of the first windows, or of those chosen.
         let build = |chosen: Option<&[usize]>| {
             let mut texts = 0;
-            let pieces = parts.iter().filter_map(|part| match part {
-                Part::Special { ids, type_id } => add_special.then_some(Piece::Special {
-                    ids,
-                    type_id: *type_id,
-                }),
-                Part::Text { text, type_id } => {
-                    let side = side(*text)?;
-                    let window = chosen.map_or(0, |chosen| chosen[texts]);
-                    texts += 1;
-                    Some(Piece::Text {
-                        side,
-                        window: side.windows[window].clone(),
-                        text: *text,
+            let pieces: Vec<Piece<'_>> = parts
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Special { ids, type_id } => add_special.then_some(Piece::Special {
+                        ids,
                         type_id: *type_id,
-                    })
-                }
-            });
-            assemble(
-                first.len() + second.map_or(0, Side::len) + parts.len(),
-                pieces,
-                &self.trims,
-            )
+                    }),
+                    Part::Text { text, type_id } => {
+                        let side = side(*text)?;
+                        let window = chosen.map_or(0, |chosen| chosen[texts]);
+                        texts += 1;
+                        Some(Piece::Text {
+                            side,
+                            window: side.windows[window].clone(),
+                            text: *text,
+                            type_id: *type_id,
+                        })
+                    }
+                })
+                .collect();
+            assemble(&pieces, &self.trims)
         };
         let mut encoding = build(None);
         let cut = first.windows.len() > 1 || second.is_some_and(|second| second.windows.len() > 1);
@@ -201,7 +205,7 @@ impl Template {
                 .iter()
                 .try_fold(1u64, |all, &count| all.checked_mul(count as u64));
             let len = encoding.len();
-            let tokens = all.and_then(|all| all.checked_mul(len.max(1) as u64));
+            let tokens = all.and_then(|all| all.checked_mul(len as u64 + ENCODING_TOKENS));
             if tokens.is_none_or(|tokens| tokens > MOST_WINDOW_TOKENS) {
                 return Err(TokenizerError::TooManyWindows {
                     windows,
@@ -215,13 +219,6 @@ impl Template {
                 .collect();
         }
         Ok(encoding)
-    }
-}
-
-impl Side<'_> {
-    /// Tokens of the first window.
-    fn len(&self) -> usize {
-        self.windows.first().map_or(0, ExactSizeIterator::len)
     }
 }
 
@@ -261,19 +258,24 @@ enum Piece<'a> {
     },
 }
 
-/// Puts pieces together, about `expected` tokens.
-fn assemble<'a>(
-    expected: usize,
-    pieces: impl Iterator<Item = Piece<'a>>,
-    trims: &[Trim],
-) -> Encoding {
-    let mut out = Encoding::with_capacity(expected);
+impl Piece<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Special { ids, .. } => ids.len(),
+            Self::Text { window, .. } => window.len(),
+        }
+    }
+}
+
+/// Puts pieces together.
+fn assemble(pieces: &[Piece<'_>], trims: &[Trim]) -> Encoding {
+    let mut out = Encoding::with_capacity(pieces.iter().map(Piece::len).sum());
     for piece in pieces {
         match piece {
             Piece::Special { ids, type_id } => {
                 out.ids.extend_from_slice(ids);
                 let len = out.ids.len();
-                out.type_ids.resize(len, type_id);
+                out.type_ids.resize(len, *type_id);
                 out.offsets.resize(len, (0, 0));
                 out.special.resize(len, true);
                 out.words.resize(len, None);
@@ -289,7 +291,7 @@ fn assemble<'a>(
                 let before = out.offsets.len();
                 out.ids.extend(tokens.iter().map(|token| token.id));
                 let len = out.ids.len();
-                out.type_ids.resize(len, type_id);
+                out.type_ids.resize(len, *type_id);
                 out.offsets
                     .extend(tokens.iter().map(|token| (token.start, token.end)));
                 let blanks = &side.blanks[side.blanks.partition_point(|b| b.at < window.start)..];
@@ -302,7 +304,7 @@ fn assemble<'a>(
                 out.special.resize(len, false);
                 out.words
                     .extend(tokens.iter().map(|token| Some(token.word)));
-                out.sequences.resize(len, Some(text));
+                out.sequences.resize(len, Some(*text));
             }
         }
     }
@@ -415,5 +417,26 @@ mod tests {
             "{error}"
         );
         assert!(error.to_string().contains("100000"), "{error}");
+
+        // A template that names a text six times: eleven million encodings of a few tokens each.
+        let text = Part::Text {
+            text: 0,
+            type_id: 0,
+        };
+        let template = Template {
+            single: vec![text; 6],
+            pair: Vec::new(),
+            trims: Vec::new(),
+        };
+        let side = Side {
+            tokens: &a[..15],
+            blanks: &[],
+            windows: &windows[..15],
+        };
+        let error = template.apply(&side, None, true, true).unwrap_err();
+        assert!(
+            matches!(error, TokenizerError::TooManyWindows { .. }),
+            "{error}"
+        );
     }
 }
