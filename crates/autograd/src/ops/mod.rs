@@ -1,12 +1,21 @@
-//! The operations, a file each: forward, and later its backward beside it.
+//! The operations, a file each: forward, and its backward beside it.
+//!
+//! First those that transformers are made of, fused, on f32; in f64 they run their scalar references, for gradient
+//! checks. Then the general set, on f32 and f64, of which any small network can be built.
+//!
+//! To add one: a file with its [`OpInfo`], its forward, and the closure that takes the output's gradient to the
+//! inputs'; a line in [`REGISTRY`]; a case in `tests/gradcheck`, without which the tests fail.
 
+mod arithmetic;
 mod attention;
+mod broadcast;
 mod embedding;
 mod gather;
 mod layer_norm;
 mod linear;
 mod pointwise;
 
+pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
 pub use embedding::{EmbeddingInputs, embedding_layer_norm};
 pub use gather::{column, gather_rows};
@@ -14,6 +23,9 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use pointwise::{activate, softmax};
 
+use bertha_tensor::{DType, Tensor};
+
+use crate::tape::{Flow, Node};
 use crate::{AutogradError, Var};
 
 /// What is known of an operation.
@@ -23,6 +35,21 @@ pub struct OpInfo {
     pub name: &'static str,
     /// Whether a gradient can flow through it.
     pub has_backward: bool,
+}
+
+/// A dtype that gradients flow in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Float {
+    F32,
+    F64,
+}
+
+/// Declares an operation with a backward.
+const fn differentiable(name: &'static str) -> OpInfo {
+    OpInfo {
+        name,
+        has_backward: true,
+    }
 }
 
 /// Declares an operation without a backward.
@@ -43,15 +70,45 @@ pub const REGISTRY: &[OpInfo] = &[
     gather::COLUMN,
     pointwise::ACTIVATE,
     pointwise::SOFTMAX,
+    arithmetic::ADD,
+    arithmetic::SUB,
+    arithmetic::MUL,
+    arithmetic::DIV,
 ];
 
 impl OpInfo {
-    /// Refuses tracked inputs when the operation has no backward.
-    fn admit(self, inputs: &[&Var]) -> Result<(), AutogradError> {
-        if !self.has_backward && inputs.iter().any(|input| input.is_tracked()) {
+    /// Whether one of the inputs is tracked, so that the operation must be recorded. Refuses that when the
+    /// operation has no backward.
+    fn admit(self, inputs: &[&Var]) -> Result<bool, AutogradError> {
+        let tracked = inputs.iter().any(|input| input.is_tracked());
+        if tracked && !self.has_backward {
             return Err(AutogradError::NoBackward { op: self.name });
         }
-        Ok(())
+        Ok(tracked)
+    }
+
+    /// The operation's output, recorded with its backward pass: a closure that takes the output's gradient and adds
+    /// the inputs' gradients to the [`Flow`].
+    fn record(
+        self,
+        value: Tensor,
+        backward: impl FnOnce(&mut Flow<'_>, Tensor) -> Result<(), AutogradError> + Send + 'static,
+    ) -> Var {
+        debug_assert!(self.has_backward);
+        Var::new(value, Some(Node::record(self.name, backward)))
+    }
+
+    /// The dtype of inputs that must agree, f32 or f64.
+    fn float(self, inputs: &[&Var]) -> Result<Float, AutogradError> {
+        let dtypes: Vec<DType> = inputs.iter().map(|input| input.dtype()).collect();
+        match dtypes[..] {
+            [first, ref rest @ ..] if rest.iter().all(|&dtype| dtype == first) => match first {
+                DType::F32 => Ok(Float::F32),
+                DType::F64 => Ok(Float::F64),
+                _ => Err(AutogradError::DType { op: self.name, found: dtypes }),
+            },
+            _ => Err(AutogradError::DType { op: self.name, found: dtypes }),
+        }
     }
 
     /// The rows and columns of a matrix input.
