@@ -40,7 +40,9 @@ pub enum AutogradError {
         rows: usize,
     },
     /// Inputs of dtypes that the operation does not take, or not together.
-    #[error("operation `{op}` takes inputs of one dtype, f32 or f64, found {found:?}: convert them first")]
+    #[error(
+        "operation `{op}` takes inputs of one dtype, f32 or f64, found {found:?}: convert them first"
+    )]
     DType {
         /// The operation's name.
         op: &'static str,

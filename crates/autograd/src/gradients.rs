@@ -68,7 +68,12 @@ impl Gradients {
     }
 
     /// Adds to a parameter's gradient.
-    pub(crate) fn add(&mut self, session: &Session, parameter: &Parameter, gradient: Tensor) -> Result<(), AutogradError> {
+    pub(crate) fn add(
+        &mut self,
+        session: &Session,
+        parameter: &Parameter,
+        gradient: Tensor,
+    ) -> Result<(), AutogradError> {
         match self.places.get(&parameter.id()) {
             Some(&place) if self.slots[place].filled => {
                 add_assign(session, &mut self.slots[place].sum, &gradient)

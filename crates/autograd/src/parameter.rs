@@ -80,7 +80,11 @@ impl Parameter {
 
     /// The value as it is now. It shares memory with the parameter: an update while it is held copies first.
     pub fn value(&self) -> Tensor {
-        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .value
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The value in a computation.
@@ -115,7 +119,10 @@ impl Parameter {
     ///
     /// # Errors
     /// When its dtype is not `T`'s.
-    pub fn update<T: Element, R>(&self, change: impl FnOnce(&mut [T]) -> R) -> Result<R, AutogradError> {
+    pub fn update<T: Element, R>(
+        &self,
+        change: impl FnOnce(&mut [T]) -> R,
+    ) -> Result<R, AutogradError> {
         let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(value.as_mut_slice::<T>()?);
         self.0.version.fetch_add(1, Ordering::AcqRel);
@@ -155,16 +162,26 @@ mod tests {
     fn updates_are_in_place_and_counted() {
         let parameter = Parameter::new("w", Tensor::from_vec(vec![1.0_f32, 2.0], &[2]).unwrap());
         let before = parameter.value();
-        parameter.update(|values: &mut [f32]| values[0] = 5.0).unwrap();
+        parameter
+            .update(|values: &mut [f32]| values[0] = 5.0)
+            .unwrap();
         assert_eq!(before.as_slice::<f32>().unwrap(), [1.0, 2.0]);
         assert_eq!(parameter.value().as_slice::<f32>().unwrap(), [5.0, 2.0]);
         assert_eq!(parameter.version(), 1);
         let address = |p: &Parameter| p.value().as_slice::<f32>().unwrap().as_ptr();
         let old = address(&parameter);
-        parameter.update(|values: &mut [f32]| values[1] = 7.0).unwrap();
+        parameter
+            .update(|values: &mut [f32]| values[1] = 7.0)
+            .unwrap();
         assert_eq!(address(&parameter), old);
-        let error = parameter.set(Tensor::zeros(DType::F32, &[3]).unwrap()).unwrap_err().to_string();
-        assert!(error.contains("`w`") && error.contains("[3]") && error.contains("[2]"), "{error}");
+        let error = parameter
+            .set(Tensor::zeros(DType::F32, &[3]).unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`w`") && error.contains("[3]") && error.contains("[2]"),
+            "{error}"
+        );
     }
 
     #[test]

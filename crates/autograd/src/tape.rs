@@ -122,7 +122,11 @@ pub(crate) fn run(
     };
     flow.add(source, gradient)?;
     while let Some((_, (node, gradient))) = flow.waiting.pop_last() {
-        let backward = node.backward.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let backward = node
+            .backward
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let backward = backward.ok_or(AutogradError::Spent { op: node.op })?;
         backward(&mut flow, gradient)?;
     }
@@ -130,9 +134,15 @@ pub(crate) fn run(
 }
 
 /// `sum += more`, of one shape and a float dtype.
-pub(crate) fn add_assign(session: &Session, sum: &mut Tensor, more: &Tensor) -> Result<(), AutogradError> {
+pub(crate) fn add_assign(
+    session: &Session,
+    sum: &mut Tensor,
+    more: &Tensor,
+) -> Result<(), AutogradError> {
     fn add<T: Element + std::ops::AddAssign>(sum: &mut [T], more: &[T]) {
-        sum.iter_mut().zip(more).for_each(|(sum, &more)| *sum += more);
+        sum.iter_mut()
+            .zip(more)
+            .for_each(|(sum, &more)| *sum += more);
     }
     // A view, such as a transposed gradient, is laid out first.
     let more = more.contiguous();

@@ -74,7 +74,11 @@ impl Var {
     ///
     /// # Errors
     /// When the value is not a single float or is not tracked, or was run through before.
-    pub fn backward(&self, session: &Session, gradients: &mut Gradients) -> Result<(), AutogradError> {
+    pub fn backward(
+        &self,
+        session: &Session,
+        gradients: &mut Gradients,
+    ) -> Result<(), AutogradError> {
         if self.value.numel() != 1 {
             return Err(AutogradError::NotScalar {
                 shape: self.shape().to_vec(),

@@ -16,7 +16,8 @@ pub(super) const DIV: OpInfo = differentiable("div");
 pub fn add(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
     let (tracked, float) = (ADD.admit(&[a, b])?, ADD.float(&[a, b])?);
     let shape = broadcast_shape(ADD, a.shape(), b.shape())?;
-    let y = with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a + b)?);
+    let y =
+        with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a + b)?);
     if !tracked {
         return Ok(Var::constant(y));
     }
@@ -40,7 +41,8 @@ pub fn add(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
 pub fn sub(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
     let (tracked, float) = (SUB.admit(&[a, b])?, SUB.float(&[a, b])?);
     let shape = broadcast_shape(SUB, a.shape(), b.shape())?;
-    let y = with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a - b)?);
+    let y =
+        with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a - b)?);
     if !tracked {
         return Ok(Var::constant(y));
     }
@@ -48,7 +50,8 @@ pub fn sub(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
     Ok(SUB.record(y, move |flow, dy| {
         let session = flow.session();
         if let Some(b) = to_b {
-            let negative = with_float!(float, T => super::broadcast::map::<T>(session, &dy, |dy| -dy)?);
+            let negative =
+                with_float!(float, T => super::broadcast::map::<T>(session, &dy, |dy| -dy)?);
             flow.add(&b.source, sum_to(session, negative, &b.shape)?)?;
         }
         if let Some(a) = to_a {
@@ -65,12 +68,16 @@ pub fn sub(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
 pub fn mul(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
     let (tracked, float) = (MUL.admit(&[a, b])?, MUL.float(&[a, b])?);
     let shape = broadcast_shape(MUL, a.shape(), b.shape())?;
-    let y = with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a * b)?);
+    let y =
+        with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a * b)?);
     if !tracked {
         return Ok(Var::constant(y));
     }
     let (to_a, to_b) = (a.target(), b.target());
-    let (a, b) = (to_b.is_some().then(|| a.tensor().clone()), to_a.is_some().then(|| b.tensor().clone()));
+    let (a, b) = (
+        to_b.is_some().then(|| a.tensor().clone()),
+        to_a.is_some().then(|| b.tensor().clone()),
+    );
     Ok(MUL.record(y, move |flow, dy| {
         let session = flow.session();
         for (to, other) in [(to_a, b), (to_b, a)] {
@@ -90,7 +97,8 @@ pub fn mul(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
 pub fn div(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
     let (tracked, float) = (DIV.admit(&[a, b])?, DIV.float(&[a, b])?);
     let shape = broadcast_shape(DIV, a.shape(), b.shape())?;
-    let y = with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a / b)?);
+    let y =
+        with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a / b)?);
     if !tracked {
         return Ok(Var::constant(y));
     }

@@ -105,9 +105,15 @@ impl OpInfo {
             [first, ref rest @ ..] if rest.iter().all(|&dtype| dtype == first) => match first {
                 DType::F32 => Ok(Float::F32),
                 DType::F64 => Ok(Float::F64),
-                _ => Err(AutogradError::DType { op: self.name, found: dtypes }),
+                _ => Err(AutogradError::DType {
+                    op: self.name,
+                    found: dtypes,
+                }),
             },
-            _ => Err(AutogradError::DType { op: self.name, found: dtypes }),
+            _ => Err(AutogradError::DType {
+                op: self.name,
+                found: dtypes,
+            }),
         }
     }
 

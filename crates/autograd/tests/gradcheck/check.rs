@@ -3,7 +3,8 @@
 use bertha_autograd::{AutogradError, Gradients, Parameter, Session, Var};
 use bertha_tensor::Tensor;
 
-type Function = Box<dyn Fn(&Session, &[Var]) -> Result<Var, AutogradError> + std::panic::RefUnwindSafe>;
+type Function =
+    Box<dyn Fn(&Session, &[Var]) -> Result<Var, AutogradError> + std::panic::RefUnwindSafe>;
 
 /// An operation on inputs of given shapes.
 pub struct Case {
@@ -19,7 +20,9 @@ impl Case {
     pub fn new(
         op: &'static str,
         shapes: &[&[usize]],
-        function: impl Fn(&Session, &[Var]) -> Result<Var, AutogradError> + std::panic::RefUnwindSafe + 'static,
+        function: impl Fn(&Session, &[Var]) -> Result<Var, AutogradError>
+        + std::panic::RefUnwindSafe
+        + 'static,
     ) -> Self {
         Self {
             op,
@@ -41,7 +44,10 @@ struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
@@ -57,8 +63,13 @@ pub fn check(case: &Case) {
         .enumerate()
         .map(|(i, shape)| {
             let len = shape.iter().product();
-            let values = (0..len).map(|_| low + (high - low) * numbers.next()).collect();
-            Parameter::new(format!("input {i}"), Tensor::from_vec::<f64>(values, shape).unwrap())
+            let values = (0..len)
+                .map(|_| low + (high - low) * numbers.next())
+                .collect();
+            Parameter::new(
+                format!("input {i}"),
+                Tensor::from_vec::<f64>(values, shape).unwrap(),
+            )
         })
         .collect();
     let run = || {
@@ -66,7 +77,9 @@ pub fn check(case: &Case) {
         (case.function)(&session, &vars).unwrap_or_else(|error| panic!("{}: {error}", case.op))
     };
     let y = run();
-    let weights: Vec<f64> = (0..y.tensor().numel()).map(|_| numbers.next() - 0.5).collect();
+    let weights: Vec<f64> = (0..y.tensor().numel())
+        .map(|_| numbers.next() - 0.5)
+        .collect();
     let mut gradients = Gradients::new();
     let projection = Tensor::from_vec(weights.clone(), y.shape()).unwrap();
     y.backward_with(&session, projection, &mut gradients)
@@ -78,7 +91,9 @@ pub fn check(case: &Case) {
     };
     const STEP: f64 = 1e-5;
     for (i, input) in inputs.iter().enumerate() {
-        let found = gradients.get(input).map(|gradient| gradient.to_vec::<f64>().unwrap());
+        let found = gradients
+            .get(input)
+            .map(|gradient| gradient.to_vec::<f64>().unwrap());
         let found = found.unwrap_or_else(|| panic!("{}: no gradient for input {i}", case.op));
         for (at, &found) in found.iter().enumerate() {
             let moved = |by: f64| input.update(|values: &mut [f64]| values[at] += by).unwrap();

@@ -18,7 +18,9 @@ fn every_operation_with_a_backward_passes() {
     }
     for case in &cases {
         assert!(
-            REGISTRY.iter().any(|op| op.name == case.op && op.has_backward),
+            REGISTRY
+                .iter()
+                .any(|op| op.name == case.op && op.has_backward),
             "`{}` is no operation with a backward",
             case.op
         );
