@@ -26,9 +26,11 @@ mod parameter;
 mod session;
 mod tape;
 mod var;
+mod weight;
 
 pub use error::AutogradError;
 pub use gradients::Gradients;
 pub use parameter::Parameter;
 pub use session::Session;
 pub use var::Var;
+pub use weight::{LinearPart, LinearWeight};

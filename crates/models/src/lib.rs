@@ -12,6 +12,7 @@ mod error;
 mod folder;
 mod model;
 mod registry;
+mod training;
 
 pub use bert::{Bert, BertConfig};
 pub use config::Config;
@@ -19,3 +20,4 @@ pub use error::ModelError;
 pub use folder::{load, load_with_head};
 pub use model::{ForwardOptions, Head, Model, ModelInfo, Outputs, ProblemType};
 pub use registry::{Architecture, REGISTRY, architecture};
+pub use training::TrainableModel;

@@ -9,24 +9,30 @@
 mod arithmetic;
 mod attention;
 mod broadcast;
+mod dropout;
 mod embedding;
 mod gather;
 mod layer_norm;
 mod linear;
+mod loss;
 mod pointwise;
 
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
-pub use embedding::{EmbeddingInputs, embedding_layer_norm};
+pub use dropout::{dropout, dropout_add};
+pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
 pub use gather::{column, gather_rows};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use loss::{
+    CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy, mean_squared_error,
+};
 pub use pointwise::{activate, softmax};
 
 use bertha_tensor::{DType, Tensor};
 
 use crate::tape::{Flow, Node};
-use crate::{AutogradError, Var};
+use crate::{AutogradError, Session, Var};
 
 /// What is known of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +72,16 @@ pub const REGISTRY: &[OpInfo] = &[
     layer_norm::INFO,
     attention::INFO,
     embedding::INFO,
+    embedding::LOOKUP,
+    dropout::DROPOUT,
+    dropout::DROPOUT_ADD,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,
     pointwise::SOFTMAX,
+    loss::CROSS_ENTROPY,
+    loss::BINARY_CROSS_ENTROPY,
+    loss::MEAN_SQUARED_ERROR,
     arithmetic::ADD,
     arithmetic::SUB,
     arithmetic::MUL,
@@ -79,8 +91,8 @@ pub const REGISTRY: &[OpInfo] = &[
 impl OpInfo {
     /// Whether one of the inputs is tracked, so that the operation must be recorded. Refuses that when the
     /// operation has no backward.
-    fn admit(self, inputs: &[&Var]) -> Result<bool, AutogradError> {
-        let tracked = inputs.iter().any(|input| input.is_tracked());
+    fn admit(self, session: &Session, inputs: &[&Var]) -> Result<bool, AutogradError> {
+        let tracked = session.records() && inputs.iter().any(|input| input.is_tracked());
         if tracked && !self.has_backward {
             return Err(AutogradError::NoBackward { op: self.name });
         }
