@@ -58,7 +58,9 @@ pub enum AutogradError {
         found: f32,
     },
     /// A label that is no class.
-    #[error("operation `{op}`: label {label} of row {row} is none of the {classes} classes, nor −100")]
+    #[error(
+        "operation `{op}`: label {label} of row {row} is none of the {classes} classes, nor −100"
+    )]
     Label {
         /// The operation's name.
         op: &'static str,

@@ -100,7 +100,9 @@ impl Session {
     /// The number of the training pass's next dropout, and the way back to it: a part of a forward pass that is
     /// computed again drops the same values.
     pub(crate) fn site(&self) -> u32 {
-        self.training.as_ref().map_or(0, |training| training.site.load(Ordering::Relaxed))
+        self.training
+            .as_ref()
+            .map_or(0, |training| training.site.load(Ordering::Relaxed))
     }
 
     /// This session, with the next dropout numbered `site`.

@@ -80,17 +80,29 @@ impl LinearWeight {
         let mut n = 0;
         for part in &parts {
             let &[rows, columns] = part.weight.shape() else {
-                return Err(shape_error("the weight", part.weight.shape(), "two dimensions".into()));
+                return Err(shape_error(
+                    "the weight",
+                    part.weight.shape(),
+                    "two dimensions".into(),
+                ));
             };
             if columns != k {
-                return Err(shape_error("the weight", part.weight.shape(), format!("[*, {k}]")));
+                return Err(shape_error(
+                    "the weight",
+                    part.weight.shape(),
+                    format!("[*, {k}]"),
+                ));
             }
             match &part.bias {
                 Some(bias) if bias.shape() != [rows] => {
                     return Err(shape_error("the bias", bias.shape(), format!("[{rows}]")));
                 }
                 bias if bias.is_some() != first.bias.is_some() => {
-                    return Err(shape_error("the bias", &[], "one for every part, or for none".into()));
+                    return Err(shape_error(
+                        "the bias",
+                        &[],
+                        "one for every part, or for none".into(),
+                    ));
                 }
                 _ => {}
             }
@@ -158,9 +170,11 @@ impl LinearWeight {
         with: impl FnOnce(&PackedWeights, Option<&[f32]>, Option<Arc<Packed>>) -> R,
     ) -> Result<R, AutogradError> {
         Ok(match &self.form {
-            Form::Packed { weight, bias } => {
-                with(weight, bias.as_ref().map(Tensor::as_slice).transpose()?, None)
-            }
+            Form::Packed { weight, bias } => with(
+                weight,
+                bias.as_ref().map(Tensor::as_slice).transpose()?,
+                None,
+            ),
             Form::Trained { parts, packed } => {
                 let packed = up_to_date(session, parts, self.k, packed)?;
                 let bias = packed.bias.as_ref().map(Tensor::as_slice).transpose()?;
@@ -217,7 +231,11 @@ fn up_to_date(
         Some(mut old) => {
             old.forward.repack(exec, &sources);
             old.transposed.repack_transposed(exec, &sources);
-            Packed { versions, bias, ..old }
+            Packed {
+                versions,
+                bias,
+                ..old
+            }
         }
         None => Packed {
             versions,
@@ -232,7 +250,10 @@ fn up_to_date(
 }
 
 fn parameters(parts: &[LinearPart]) -> impl Iterator<Item = &Parameter> {
-    parts.iter().flat_map(|part| [Some(&part.weight), part.bias.as_ref()]).flatten()
+    parts
+        .iter()
+        .flat_map(|part| [Some(&part.weight), part.bias.as_ref()])
+        .flatten()
 }
 
 /// The biases of all parts, one after the other.
@@ -250,7 +271,9 @@ pub(crate) fn stacked_bias<T: bertha_tensor::Element>(
 }
 
 /// The weights of all parts, one below the other.
-pub(crate) fn stacked_weight<T: bertha_tensor::Element>(parts: &[LinearPart]) -> Result<Vec<T>, AutogradError> {
+pub(crate) fn stacked_weight<T: bertha_tensor::Element>(
+    parts: &[LinearPart],
+) -> Result<Vec<T>, AutogradError> {
     let mut stacked = Vec::new();
     for part in parts {
         stacked.extend_from_slice(part.weight.value().as_slice::<T>()?);

@@ -64,7 +64,8 @@ impl BertConfig {
                 .map_err(|error| config.error("hidden_act", error.to_string()))?,
             layer_norm_eps: config.positive("layer_norm_eps", 1e-12)? as f32,
             hidden_dropout_prob: hidden_dropout,
-            attention_probs_dropout_prob: config.probability("attention_probs_dropout_prob", 0.1)?,
+            attention_probs_dropout_prob: config
+                .probability("attention_probs_dropout_prob", 0.1)?,
             classifier_dropout: config.probability("classifier_dropout", hidden_dropout)?,
         };
         if !bert.hidden_size.is_multiple_of(bert.num_attention_heads) {

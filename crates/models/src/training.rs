@@ -45,7 +45,12 @@ impl TrainableModel {
     ///
     /// # Errors
     /// When the architecture is unknown or a key is out of range.
-    pub fn new(config: Config, head: Head, session: &Session, seed: u64) -> Result<Self, ModelError> {
+    pub fn new(
+        config: Config,
+        head: Head,
+        session: &Session,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
         Self::load(None, config, head, session, seed)
     }
 
@@ -90,7 +95,8 @@ impl TrainableModel {
             .iter()
             .map(|parameter| (parameter.name(), parameter.value()))
             .collect();
-        let tensors: Vec<(&str, &Tensor)> = values.iter().map(|(name, value)| (*name, value)).collect();
+        let tensors: Vec<(&str, &Tensor)> =
+            values.iter().map(|(name, value)| (*name, value)).collect();
         save_safetensors(dir.join("model.safetensors"), &tensors, None)?;
         let path = dir.join("config.json");
         let mut file = AtomicFile::create(&path)?;

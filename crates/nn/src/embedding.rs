@@ -36,7 +36,9 @@ impl Embeddings {
     pub fn load(weights: &Weights<'_>, sizes: EmbeddingSizes, eps: f32) -> Result<Self, NnError> {
         let n = sizes.hidden;
         let table = |name: &str, rows: usize| {
-            weights.at(name).parameter(&["weight"], &[rows, n], Initial::Normal)
+            weights
+                .at(name)
+                .parameter(&["weight"], &[rows, n], Initial::Normal)
         };
         Ok(Self {
             word: table("word_embeddings", sizes.vocabulary)?,

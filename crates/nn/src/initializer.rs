@@ -54,7 +54,12 @@ impl Initializer {
         let key = [self.seed as u32, (self.seed >> 32) as u32 ^ STREAM];
         for (block, values) in values.chunks_mut(4).enumerate() {
             let block = block as u64;
-            let counter = [block as u32, (block >> 32) as u32, hash as u32, (hash >> 32) as u32];
+            let counter = [
+                block as u32,
+                (block >> 32) as u32,
+                hash as u32,
+                (hash >> 32) as u32,
+            ];
             let words = philox4x32(counter, key);
             // Two pairs of normal values (Box & Muller 1958, <https://doi.org/10.1214/aoms/1177706645>).
             let normals = [[words[0], words[1]], [words[2], words[3]]].map(|[a, b]| {
@@ -91,14 +96,19 @@ impl ParameterSet {
 
     /// All parameters.
     pub fn parameters(&self) -> Vec<Parameter> {
-        self.lock().iter().map(|(parameter, _)| parameter.clone()).collect()
+        self.lock()
+            .iter()
+            .map(|(parameter, _)| parameter.clone())
+            .collect()
     }
 
     /// The names of those that no checkpoint had.
     pub fn fresh(&self) -> Vec<String> {
         let all = self.lock();
         let fresh = all.iter().filter(|(_, fresh)| *fresh);
-        fresh.map(|(parameter, _)| parameter.name().to_owned()).collect()
+        fresh
+            .map(|(parameter, _)| parameter.name().to_owned())
+            .collect()
     }
 
     /// The parameter of that name.
@@ -125,7 +135,9 @@ mod tests {
     fn normal_values_have_their_moments_and_follow_the_name() {
         let initializer = Initializer { seed: 3, std: 0.02 };
         let values = |name| {
-            let tensor = initializer.tensor(name, &[301, 333], Initial::Normal).unwrap();
+            let tensor = initializer
+                .tensor(name, &[301, 333], Initial::Normal)
+                .unwrap();
             tensor.to_vec::<f32>().unwrap()
         };
         let a = values("a");
@@ -134,7 +146,10 @@ mod tests {
         let variance = a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / n;
         // Four standard errors.
         assert!(mean.abs() < 4.0 * 0.02 / n.sqrt(), "{mean}");
-        assert!((variance.sqrt() / 0.02 - 1.0).abs() < 4.0 / (2.0 * n).sqrt(), "{variance}");
+        assert!(
+            (variance.sqrt() / 0.02 - 1.0).abs() < 4.0 / (2.0 * n).sqrt(),
+            "{variance}"
+        );
         let within = a.iter().filter(|x| x.abs() < 0.02).count() as f64 / n;
         assert!((within - 0.6827).abs() < 0.006, "{within}");
         assert_eq!(a, values("a"));

@@ -30,7 +30,13 @@ impl LayerNorm {
     /// # Errors
     /// When `x` has another width.
     pub fn forward(&self, session: &Session, x: Var) -> Result<Var, NnError> {
-        Ok(ops::layer_norm(session, x, &self.gamma(), &self.beta(), self.eps)?)
+        Ok(ops::layer_norm(
+            session,
+            x,
+            &self.gamma(),
+            &self.beta(),
+            self.eps,
+        )?)
     }
 
     /// Number of parameters.

@@ -49,14 +49,20 @@ impl Linear {
     ) -> Result<Self, NnError> {
         if parts.iter().any(Weights::is_trainable) {
             let part = |part: &Weights<'_>| {
-                let weight = part.parameter(&["weight"], &[outputs_each, inputs], Initial::Normal)?;
+                let weight =
+                    part.parameter(&["weight"], &[outputs_each, inputs], Initial::Normal)?;
                 let bias = match bias {
                     Bias::Absent => None,
-                    Bias::Present => Some(part.parameter(&["bias"], &[outputs_each], Initial::Zeros)?),
+                    Bias::Present => {
+                        Some(part.parameter(&["bias"], &[outputs_each], Initial::Zeros)?)
+                    }
                 };
                 Ok(LinearPart { weight, bias })
             };
-            let parts = parts.iter().map(part).collect::<Result<Vec<_>, NnError>>()?;
+            let parts = parts
+                .iter()
+                .map(part)
+                .collect::<Result<Vec<_>, NnError>>()?;
             let weight = LinearWeight::trained(parts)?;
             return Ok(Self { weight });
         }

@@ -113,7 +113,8 @@ impl<'a> Weights<'a> {
     /// Whether the checkpoint has tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
         let full_name = self.full_name(name);
-        self.checkpoint.is_some_and(|checkpoint| checkpoint.contains(&full_name))
+        self.checkpoint
+            .is_some_and(|checkpoint| checkpoint.contains(&full_name))
     }
 
     /// Tensor `name`, of the given shape and a float dtype, as it stands in the file.
@@ -122,7 +123,9 @@ impl<'a> Weights<'a> {
     /// When it is missing, of another shape, or not of a float dtype.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, NnError> {
         let full_name = self.full_name(name);
-        let holder = self.checkpoint.filter(|checkpoint| checkpoint.contains(&full_name));
+        let holder = self
+            .checkpoint
+            .filter(|checkpoint| checkpoint.contains(&full_name));
         let Some(checkpoint) = holder else {
             return Err(self.missing(full_name));
         };
@@ -169,11 +172,19 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// As [`Weights::tensor`]; when none is there, the error names the first.
-    pub fn parameter(&self, names: &[&str], shape: &[usize], initial: Initial) -> Result<Parameter, NnError> {
+    pub fn parameter(
+        &self,
+        names: &[&str],
+        shape: &[usize],
+        initial: Initial,
+    ) -> Result<Parameter, NnError> {
         let first = names.first().copied().unwrap_or_default();
         let name = format!("{}{first}", self.name_prefix);
         let Some(training) = self.training else {
-            return Ok(Parameter::frozen(name, self.f32_tensor_named(names, shape)?));
+            return Ok(Parameter::frozen(
+                name,
+                self.f32_tensor_named(names, shape)?,
+            ));
         };
         if let Some(parameter) = training.parameters.get(&name) {
             return Ok(parameter);
@@ -201,7 +212,9 @@ impl<'a> Weights<'a> {
     }
 
     fn file_of(&self, full_name: &str) -> PathBuf {
-        let file = self.checkpoint.and_then(|checkpoint| checkpoint.file_of(full_name));
+        let file = self
+            .checkpoint
+            .and_then(|checkpoint| checkpoint.file_of(full_name));
         file.unwrap_or(self.file()).to_path_buf()
     }
 

@@ -2,8 +2,8 @@
 //! for each query and head, not the weights: those are computed again.
 
 use bertha_kernels::{
-    AttentionDropout, AttentionGradients, AttentionShape, Mask, Segments, Strided, attention as kernel,
-    attention_backward, attention_keeping, reference,
+    AttentionDropout, AttentionGradients, AttentionShape, Mask, Segments, Strided,
+    attention as kernel, attention_backward, attention_keeping, reference,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -56,11 +56,22 @@ pub fn attention(
             };
             let dout = dout.contiguous();
             let dout = dout.as_slice::<f64>()?;
-            let parts =
-                reference::attention_backward(q, k, v, segments, mask, shape, dropout.as_ref(), dout);
+            let parts = reference::attention_backward(
+                q,
+                k,
+                v,
+                segments,
+                mask,
+                shape,
+                dropout.as_ref(),
+                dout,
+            );
             flow.write(&to, |dqkv: &mut [f64], add| {
                 for (i, part) in parts.iter().enumerate() {
-                    for (to, from) in dqkv.chunks_exact_mut(3 * hidden).zip(part.chunks_exact(hidden)) {
+                    for (to, from) in dqkv
+                        .chunks_exact_mut(3 * hidden)
+                        .zip(part.chunks_exact(hidden))
+                    {
                         for (to, from) in to[i * hidden..][..hidden].iter_mut().zip(from) {
                             *to = if add { *to + from } else { *from };
                         }
@@ -80,7 +91,18 @@ pub fn attention(
             Some(_) => {
                 let mut lse = session.scratch(&[tokens, shape.heads])?;
                 let lse = lse.as_mut_slice()?;
-                attention_keeping(session.exec(), q, k, v, segments, mask, shape, dropout.as_ref(), values, lse);
+                attention_keeping(
+                    session.exec(),
+                    q,
+                    k,
+                    v,
+                    segments,
+                    mask,
+                    shape,
+                    dropout.as_ref(),
+                    values,
+                    lse,
+                );
             }
         }
         return Ok(Var::constant(out));

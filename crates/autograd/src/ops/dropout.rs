@@ -38,7 +38,12 @@ pub fn dropout(session: &Session, x: Var, probability: f32) -> Result<Var, Autog
 ///
 /// # Errors
 /// As [`dropout()`], and when shapes or dtypes disagree.
-pub fn dropout_add(session: &Session, x: Var, residual: &Var, probability: f32) -> Result<Var, AutogradError> {
+pub fn dropout_add(
+    session: &Session,
+    x: Var,
+    residual: &Var,
+    probability: f32,
+) -> Result<Var, AutogradError> {
     check(DROPOUT_ADD, probability)?;
     let Some(dropout) = session.dropout(probability) else {
         return super::add(session, &x, residual);
@@ -47,7 +52,11 @@ pub fn dropout_add(session: &Session, x: Var, residual: &Var, probability: f32) 
     DROPOUT_ADD.float(&[&x, residual])?;
     DROPOUT_ADD.matrix("the input", &x)?;
     if x.shape() != residual.shape() {
-        return Err(DROPOUT_ADD.shape_error("the residual", residual.shape(), format!("{:?}", x.shape())));
+        return Err(DROPOUT_ADD.shape_error(
+            "the residual",
+            residual.shape(),
+            format!("{:?}", x.shape()),
+        ));
     }
     let (to_x, to_residual) = (x.target(), residual.target());
     let y = apply(session, x.into_tensor(), Some(residual.tensor()), &dropout)?;
@@ -95,7 +104,10 @@ fn apply(
             reference::dropout(values, n, None, dropout);
             if let Some(residual) = residual {
                 let residual = residual.as_slice::<f64>()?;
-                values.iter_mut().zip(residual).for_each(|(x, residual)| *x += residual);
+                values
+                    .iter_mut()
+                    .zip(residual)
+                    .for_each(|(x, residual)| *x += residual);
             }
         }
         _ => {
@@ -103,7 +115,14 @@ fn apply(
             match residual {
                 None => kernel(session.exec(), values, n, None, dropout),
                 Some(residual) => {
-                    kernel_add(session.exec(), values, residual.as_slice()?, n, None, dropout);
+                    kernel_add(
+                        session.exec(),
+                        values,
+                        residual.as_slice()?,
+                        n,
+                        None,
+                        dropout,
+                    );
                 }
             }
         }

@@ -57,8 +57,12 @@ pub fn embedding_layer_norm(
     };
     let lookups = [
         Some(("token id", tables.word, inputs.ids)),
-        tables.position.map(|table| ("position", table, inputs.positions)),
-        tables.token_type.map(|table| ("token type", table, type_ids)),
+        tables
+            .position
+            .map(|table| ("position", table, inputs.positions)),
+        tables
+            .token_type
+            .map(|table| ("token type", table, type_ids)),
     ];
     let mut all = vec![gamma, beta];
     all.extend(lookups.iter().flatten().map(|lookup| lookup.1));
@@ -72,7 +76,11 @@ pub fn embedding_layer_norm(
         INFO.rows_of("a table", table, n)?;
         in_table(INFO, what, indices, table.shape()[0])?;
         if indices.len() != inputs.ids.len() {
-            return Err(INFO.shape_error("the indices", &[indices.len()], format!("[{}]", inputs.ids.len())));
+            return Err(INFO.shape_error(
+                "the indices",
+                &[indices.len()],
+                format!("[{}]", inputs.ids.len()),
+            ));
         }
     }
     if float == Float::F64 {
@@ -104,10 +112,28 @@ pub fn embedding_layer_norm(
     let mut out = session.scratch(&[ids.len(), n])?;
     if !tracked {
         let (gamma, beta) = (gamma.as_slice()?, beta.as_slice()?);
-        kernel(session.exec(), values, ids, positions, given, gamma, beta, eps, out.as_mut_slice()?);
+        kernel(
+            session.exec(),
+            values,
+            ids,
+            positions,
+            given,
+            gamma,
+            beta,
+            eps,
+            out.as_mut_slice()?,
+        );
         return Ok(Var::constant(out));
     }
-    embedding_sum(session.exec(), values, ids, positions, given, n, out.as_mut_slice()?);
+    embedding_sum(
+        session.exec(),
+        values,
+        ids,
+        positions,
+        given,
+        n,
+        out.as_mut_slice()?,
+    );
     let to_norm = [gamma.target(), beta.target()];
     let mut normalized = Normalized::new(session, out, gamma.tensor().clone(), eps, ids.len())?;
     let y = normalized.forward(session, beta.as_slice()?)?;
@@ -119,7 +145,9 @@ pub fn embedding_layer_norm(
     Ok(INFO.record(y, move |flow, dy| {
         let [to_gamma, to_beta] = &to_norm;
         let dsum = normalized.gradient(flow, dy, [to_gamma.as_ref(), to_beta.as_ref()])?;
-        to_tables.iter().try_for_each(|(to, indices)| scatter(flow, to, indices, &dsum))
+        to_tables
+            .iter()
+            .try_for_each(|(to, indices)| scatter(flow, to, indices, &dsum))
     }))
 }
 

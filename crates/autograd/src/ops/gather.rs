@@ -36,10 +36,18 @@ pub fn column(session: &Session, x: &Var, c: usize) -> Result<Var, AutogradError
     if c >= n {
         return Err(COLUMN.shape_error("the input", x.shape(), format!("[*, {}] or wider", c + 1)));
     }
-    fn copy<T: Element>(x: &Tensor, c: usize, n: usize, y: &mut Tensor) -> Result<(), AutogradError> {
+    fn copy<T: Element>(
+        x: &Tensor,
+        c: usize,
+        n: usize,
+        y: &mut Tensor,
+    ) -> Result<(), AutogradError> {
         let x = x.contiguous();
         let values = x.as_slice::<T>()?.iter().skip(c).step_by(n);
-        y.as_mut_slice::<T>()?.iter_mut().zip(values).for_each(|(y, &x)| *y = x);
+        y.as_mut_slice::<T>()?
+            .iter_mut()
+            .zip(values)
+            .for_each(|(y, &x)| *y = x);
         Ok(())
     }
     let mut y = Tensor::scratch_in(session.pool(), x.dtype(), &[rows])?;
@@ -47,11 +55,21 @@ pub fn column(session: &Session, x: &Var, c: usize) -> Result<Var, AutogradError
     let Some(to) = x.target().filter(|_| tracked) else {
         return Ok(Var::constant(y));
     };
-    fn spread<T: Element + std::ops::AddAssign>(dx: &mut [T], add: bool, c: usize, n: usize, dy: &[T]) {
+    fn spread<T: Element + std::ops::AddAssign>(
+        dx: &mut [T],
+        add: bool,
+        c: usize,
+        n: usize,
+        dy: &[T],
+    ) {
         if !add {
             dx.fill(T::default());
         }
-        dx.iter_mut().skip(c).step_by(n).zip(dy).for_each(|(dx, &dy)| *dx += dy);
+        dx.iter_mut()
+            .skip(c)
+            .step_by(n)
+            .zip(dy)
+            .for_each(|(dx, &dy)| *dx += dy);
     }
     Ok(COLUMN.record(y, move |flow, dy| {
         let dy = dy.contiguous();

@@ -15,7 +15,13 @@ pub(super) const INFO: OpInfo = differentiable("layer_norm");
 ///
 /// # Errors
 /// When shapes or dtypes disagree.
-pub fn layer_norm(session: &Session, x: Var, gamma: &Var, beta: &Var, eps: f32) -> Result<Var, AutogradError> {
+pub fn layer_norm(
+    session: &Session,
+    x: Var,
+    gamma: &Var,
+    beta: &Var,
+    eps: f32,
+) -> Result<Var, AutogradError> {
     let tracked = INFO.admit(session, &[&x, gamma, beta])?;
     let float = INFO.float(&[&x, gamma, beta])?;
     let &[n] = gamma.shape() else {
@@ -29,15 +35,28 @@ pub fn layer_norm(session: &Session, x: Var, gamma: &Var, beta: &Var, eps: f32) 
         let to = [x.target(), gamma.target(), beta.target()];
         let (x, gamma) = (x.into_tensor(), gamma.tensor().clone());
         let mut y = x.copy();
-        reference::layer_norm::<f64>(y.as_mut_slice()?, gamma.as_slice()?, beta.tensor().as_slice()?, eps);
+        reference::layer_norm::<f64>(
+            y.as_mut_slice()?,
+            gamma.as_slice()?,
+            beta.tensor().as_slice()?,
+            eps,
+        );
         return Ok(match tracked {
             false => Var::constant(y),
-            true => INFO.record(y, move |flow, dy| backward_f64(flow, dy, &to, &x, &gamma, eps)),
+            true => INFO.record(y, move |flow, dy| {
+                backward_f64(flow, dy, &to, &x, &gamma, eps)
+            }),
         });
     }
     if !tracked {
         let mut x = x.into_tensor();
-        layer_norm_in_place(session.exec(), x.as_mut_slice()?, gamma.as_slice()?, beta.as_slice()?, eps);
+        layer_norm_in_place(
+            session.exec(),
+            x.as_mut_slice()?,
+            gamma.as_slice()?,
+            beta.as_slice()?,
+            eps,
+        );
         return Ok(Var::constant(x));
     }
     let to = [x.target(), gamma.target(), beta.target()];
@@ -75,7 +94,11 @@ impl Normalized {
     }
 
     /// The normalised rows; the statistics are kept.
-    pub(super) fn forward(&mut self, session: &Session, beta: &[f32]) -> Result<Tensor, AutogradError> {
+    pub(super) fn forward(
+        &mut self,
+        session: &Session,
+        beta: &[f32],
+    ) -> Result<Tensor, AutogradError> {
         let mut y = session.scratch(self.x.shape())?;
         layer_norm_keeping(
             session.exec(),

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use bertha_kernels::{
-    Activation, Epilogue, Matrix, activate_backward, column_sums, gemm, gemm_keeping, matmul, reference,
+    Activation, Epilogue, Matrix, activate_backward, column_sums, gemm, gemm_keeping, matmul,
+    reference,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -63,7 +64,9 @@ pub fn linear(
                     residual,
                 };
                 match kept {
-                    Some(kept) => gemm_keeping(session.exec(), rows, values, weight, epilogue, kept, out),
+                    Some(kept) => {
+                        gemm_keeping(session.exec(), rows, values, weight, epilogue, kept, out)
+                    }
                     None => gemm(session.exec(), rows, values, weight, epilogue, out),
                 }
                 packed
@@ -120,7 +123,12 @@ impl Kept {
         let exec = flow.session().exec();
         let mut dy = dy.contiguous();
         if let Some(before) = &self.before {
-            activate_backward(exec, self.activation, before.as_slice()?, dy.as_mut_slice()?);
+            activate_backward(
+                exec,
+                self.activation,
+                before.as_slice()?,
+                dy.as_mut_slice()?,
+            );
         }
         let dy = dy.as_slice::<f32>()?;
         if self.learns {
@@ -150,7 +158,9 @@ impl Kept {
         }
         if let (Some(to), Some(packed)) = (&self.to_x, &self.packed) {
             let rows = self.x.shape()[0];
-            flow.write(to, |dx, _| gemm(exec, rows, dy, &packed.transposed, Epilogue::default(), dx))?;
+            flow.write(to, |dx, _| {
+                gemm(exec, rows, dy, &packed.transposed, Epilogue::default(), dx)
+            })?;
         }
         Ok(())
     }
@@ -158,7 +168,11 @@ impl Kept {
     fn backward_f64(self, flow: &mut Flow<'_>, dy: Tensor) -> Result<(), AutogradError> {
         let mut dy = dy.contiguous();
         if let Some(before) = &self.before {
-            reference::activate_backward::<f64>(self.activation, before.as_slice()?, dy.as_mut_slice()?);
+            reference::activate_backward::<f64>(
+                self.activation,
+                before.as_slice()?,
+                dy.as_mut_slice()?,
+            );
         }
         let dy = dy.as_slice::<f64>()?;
         let (n, k) = (self.n, self.k);
@@ -169,7 +183,9 @@ impl Kept {
             let part_rows = part.weight.shape()[0];
             if let Some(to) = target(&part.weight) {
                 let left = (&dy[first..], (1, n));
-                flow.write(&to, |dw, add| reference::matmul((part_rows, k, rows), left, (x, (k, 1)), add, dw))?;
+                flow.write(&to, |dw, add| {
+                    reference::matmul((part_rows, k, rows), left, (x, (k, 1)), add, dw)
+                })?;
             }
             first += part_rows;
         }
@@ -178,7 +194,9 @@ impl Kept {
         add_bias_gradients::<f64>(flow, &self.parts, &Tensor::from_vec(sums, &[n])?)?;
         if let Some(to) = &self.to_x {
             let weight = stacked_weight::<f64>(&self.parts)?;
-            flow.write(to, |dx, _| reference::matmul((rows, k, n), (dy, (n, 1)), (&weight, (k, 1)), false, dx))?;
+            flow.write(to, |dx, _| {
+                reference::matmul((rows, k, n), (dy, (n, 1)), (&weight, (k, 1)), false, dx)
+            })?;
         }
         Ok(())
     }
@@ -231,10 +249,18 @@ fn forward_f64(
     let mut before = Tensor::zeros_in(session.pool(), DType::F64, &[rows, n])?;
     let sums = before.as_mut_slice::<f64>()?;
     let x = x.tensor().contiguous();
-    reference::matmul((rows, n, k), (x.as_slice()?, (k, 1)), (&w, (1, k)), false, sums);
+    reference::matmul(
+        (rows, n, k),
+        (x.as_slice()?, (k, 1)),
+        (&w, (1, k)),
+        false,
+        sums,
+    );
     if let Some(bias) = stacked_bias::<f64>(weight.parts())? {
         for row in sums.chunks_exact_mut(n) {
-            row.iter_mut().zip(&bias).for_each(|(sum, bias)| *sum += bias);
+            row.iter_mut()
+                .zip(&bias)
+                .for_each(|(sum, bias)| *sum += bias);
         }
     }
     let mut y = before.copy();
@@ -242,7 +268,10 @@ fn forward_f64(
     reference::activate(activation, values);
     if let Some(residual) = residual {
         let residual = residual.tensor().contiguous();
-        values.iter_mut().zip(residual.as_slice::<f64>()?).for_each(|(y, residual)| *y += residual);
+        values
+            .iter_mut()
+            .zip(residual.as_slice::<f64>()?)
+            .for_each(|(y, residual)| *y += residual);
     }
     Ok((y, before))
 }

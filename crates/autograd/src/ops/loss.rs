@@ -1,8 +1,8 @@
 //! Losses: a number to minimise, with its gradient computed in the same pass over the logits.
 
 use bertha_kernels::{
-    CrossEntropy, Labels, binary_cross_entropy as binary_kernel, cross_entropy as cross_entropy_kernel,
-    mean_squared_error as squared_kernel, reference,
+    CrossEntropy, Labels, binary_cross_entropy as binary_kernel,
+    cross_entropy as cross_entropy_kernel, mean_squared_error as squared_kernel, reference,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -57,11 +57,19 @@ pub fn cross_entropy(
     if let Some(weights) = &options.class_weights
         && weights.len() != classes
     {
-        return Err(CROSS_ENTROPY.shape_error("the class weights", &[weights.len()], format!("[{classes}]")));
+        return Err(CROSS_ENTROPY.shape_error(
+            "the class weights",
+            &[weights.len()],
+            format!("[{classes}]"),
+        ));
     }
     super::dropout::check(CROSS_ENTROPY, options.label_smoothing)?;
     let mut total = 0.0;
-    for (row, &label) in labels.iter().enumerate().filter(|(_, label)| **label != IGNORE_INDEX) {
+    for (row, &label) in labels
+        .iter()
+        .enumerate()
+        .filter(|(_, label)| **label != IGNORE_INDEX)
+    {
         let class = usize::try_from(label).ok().filter(|&class| class < classes);
         let class = class.ok_or(AutogradError::Label {
             op: CROSS_ENTROPY.name,
@@ -69,7 +77,10 @@ pub fn cross_entropy(
             row,
             classes,
         })?;
-        total += options.class_weights.as_ref().map_or(1.0, |weights| f64::from(weights[class]));
+        total += options
+            .class_weights
+            .as_ref()
+            .map_or(1.0, |weights| f64::from(weights[class]));
     }
     let settings = CrossEntropy {
         ignore_index: IGNORE_INDEX,
@@ -85,7 +96,15 @@ pub fn cross_entropy(
         match float {
             Float::F32 => {
                 let (logits, losses) = (logits.as_mut_slice()?, losses.as_mut_slice()?);
-                cross_entropy_kernel(session.exec(), logits, classes, labels, &settings, scale as f32, losses);
+                cross_entropy_kernel(
+                    session.exec(),
+                    logits,
+                    classes,
+                    labels,
+                    &settings,
+                    scale as f32,
+                    losses,
+                );
             }
             Float::F64 => {
                 let (logits, losses) = (logits.as_mut_slice::<f64>()?, losses.as_mut_slice()?);
@@ -186,7 +205,12 @@ fn finish(
     let loss = match losses.dtype() {
         DType::F64 => Tensor::full(losses.as_slice::<f64>()?.iter().sum::<f64>() * scale, &[])?,
         _ => {
-            let sum: f64 = losses.as_slice::<f32>()?.iter().copied().map(f64::from).sum();
+            let sum: f64 = losses
+                .as_slice::<f32>()?
+                .iter()
+                .copied()
+                .map(f64::from)
+                .sum();
             Tensor::full((sum * scale) as f32, &[])?
         }
     };
@@ -198,13 +222,19 @@ fn finish(
         match dy.dtype() {
             DType::F64 => {
                 let by = dy.item::<f64>()?;
-                gradient.as_mut_slice::<f64>()?.iter_mut().for_each(|value| *value *= by);
+                gradient
+                    .as_mut_slice::<f64>()?
+                    .iter_mut()
+                    .for_each(|value| *value *= by);
             }
             _ => {
                 let by = dy.item::<f32>()?;
                 // Nearly always the loss is where the backward pass begins.
                 if by != 1.0 {
-                    gradient.as_mut_slice::<f32>()?.iter_mut().for_each(|value| *value *= by);
+                    gradient
+                        .as_mut_slice::<f32>()?
+                        .iter_mut()
+                        .for_each(|value| *value *= by);
                 }
             }
         }

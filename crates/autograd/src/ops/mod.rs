@@ -25,7 +25,8 @@ pub use gather::{column, gather_rows};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use loss::{
-    CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy, mean_squared_error,
+    CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy,
+    mean_squared_error,
 };
 pub use pointwise::{activate, softmax};
 
@@ -149,14 +150,6 @@ impl OpInfo {
             return Err(self.shape_error(input, var.shape(), format!("[*, {columns}]")));
         }
         Ok(rows)
-    }
-
-    /// Checks that a vector parameter has `len` values.
-    fn vector(self, input: &'static str, values: &[f32], len: usize) -> Result<(), AutogradError> {
-        if values.len() != len {
-            return Err(self.shape_error(input, &[values.len()], format!("[{len}]")));
-        }
-        Ok(())
     }
 
     fn shape_error(self, input: &'static str, found: &[usize], expected: String) -> AutogradError {

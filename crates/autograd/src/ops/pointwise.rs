@@ -1,7 +1,8 @@
 //! Operations on each value, or on each row, of a tensor.
 
 use bertha_kernels::{
-    Activation, activate as activate_kernel, activate_backward, reference, softmax as softmax_kernel, softmax_backward,
+    Activation, activate as activate_kernel, activate_backward, reference,
+    softmax as softmax_kernel, softmax_backward,
 };
 use bertha_tensor::DType;
 
@@ -32,9 +33,18 @@ pub fn activate(session: &Session, activation: Activation, x: Var) -> Result<Var
         let mut dx = dy;
         match dx.dtype() {
             DType::F64 => {
-                reference::activate_backward::<f64>(activation, before.as_slice()?, dx.as_mut_slice()?);
+                reference::activate_backward::<f64>(
+                    activation,
+                    before.as_slice()?,
+                    dx.as_mut_slice()?,
+                );
             }
-            _ => activate_backward(flow.session().exec(), activation, before.as_slice()?, dx.as_mut_slice()?),
+            _ => activate_backward(
+                flow.session().exec(),
+                activation,
+                before.as_slice()?,
+                dx.as_mut_slice()?,
+            ),
         }
         flow.add(&to.source, dx)
     }))
@@ -66,8 +76,15 @@ pub fn softmax(session: &Session, x: Var) -> Result<Var, AutogradError> {
         let mut dx = dy;
         if dx.numel() > 0 {
             match dx.dtype() {
-                DType::F64 => reference::softmax_backward::<f64>(kept.as_slice()?, dx.as_mut_slice()?, n),
-                _ => softmax_backward(flow.session().exec(), kept.as_slice()?, dx.as_mut_slice()?, n),
+                DType::F64 => {
+                    reference::softmax_backward::<f64>(kept.as_slice()?, dx.as_mut_slice()?, n)
+                }
+                _ => softmax_backward(
+                    flow.session().exec(),
+                    kept.as_slice()?,
+                    dx.as_mut_slice()?,
+                    n,
+                ),
             }
         }
         flow.add(&to.source, dx)
