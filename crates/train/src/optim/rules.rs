@@ -381,8 +381,12 @@ mod tests {
         let rules: [Rule; 4] = [
             adamw,
             bert_adam,
-            |p, g, m, v, step| drop(stable_adamw(p, g, m, v, step)),
-            |p, g, m, v, step| drop(lamb(p, g, m, v, step, true)),
+            |p, g, m, v, step| {
+                stable_adamw(p, g, m, v, step);
+            },
+            |p, g, m, v, step| {
+                lamb(p, g, m, v, step, true);
+            },
         ];
         for rule in rules {
             let run = |g: f32, step: &AdamStep| {
