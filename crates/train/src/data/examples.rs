@@ -279,7 +279,8 @@ impl Cacheable for Examples {
         let need = |name: &'static str| {
             get(name).ok_or_else(|| TrainError::Labels(format!("there is no tensor `{name}`")))
         };
-        let kinds: [(&str, fn(Tensor) -> Labels); 5] = [
+        type Kind = (&'static str, fn(Tensor) -> Labels);
+        let kinds: [Kind; 5] = [
             ("classes", Labels::Classes),
             ("multi_label", Labels::MultiLabel),
             ("scores", Labels::Scores),
@@ -313,11 +314,6 @@ pub(crate) struct ExamplesBuilder {
 }
 
 impl ExamplesBuilder {
-    /// Number of examples so far.
-    pub(crate) fn len(&self) -> usize {
-        self.sources.len()
-    }
-
     /// Number of tokens so far.
     pub(crate) fn tokens(&self) -> usize {
         self.ids.len()
@@ -360,11 +356,10 @@ impl ExamplesBuilder {
         source: usize,
         mut before: Option<(u8, u32)>,
     ) -> Option<(u8, u32)> {
-        let special = encoding.special_tokens_mask();
-        for i in 0..encoding.len() {
+        for (i, &special) in encoding.special_tokens_mask().iter().enumerate() {
             let word = encoding.sequence_ids()[i].zip(encoding.word_ids()[i]);
             let mut marks = 0;
-            if special[i] {
+            if special {
                 marks |= mark::SPECIAL;
             } else {
                 if word.is_some() && word == before {

@@ -147,7 +147,7 @@ fn place(window: &Encoding, (start, end): (u32, u32)) -> Option<(usize, usize)> 
     let offsets = window.offsets();
     let mut context = (0..window.len()).filter(|&i| window.sequence_ids()[i] == Some(1));
     let first = context.next()?;
-    let last = context.last().unwrap_or(first);
+    let last = context.next_back().unwrap_or(first);
     if offsets[first].0 > start || offsets[last].1 < end {
         return None;
     }

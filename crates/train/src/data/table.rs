@@ -262,7 +262,6 @@ fn read_csv(path: &Path, file: &TextFile, header: bool) -> Result<Table, TrainEr
 }
 
 fn read_json_lines(path: &Path, file: &TextFile) -> Result<Table, TrainError> {
-    // Keys in the order in which they first occur.
     let mut columns: Vec<String> = Vec::new();
     let mut rows: Vec<Row> = Vec::new();
     for (line, text) in file.lines() {

@@ -86,7 +86,6 @@ pub fn tag_examples(
 ) -> Result<TagExamples, TrainError> {
     let encode_options = EncodeOptions::default()
         .offsets(OffsetKind::Bytes)
-        .match_special_tokens(false)
         .truncation(Some(Truncation::new(options.max_length)));
     let mut builder = ExamplesBuilder::default();
     let mut labels: Vec<i32> = Vec::new();
