@@ -29,7 +29,8 @@ pub struct Panel {
 pub fn panels(records: &[Record]) -> Vec<Panel> {
     let is_loss = |name: &str| name == "loss" || name.ends_with("_loss");
     let is_dev = |name: &str| name.starts_with("dev_") || name.starts_with("eval_");
-    let kinds: [(&str, &dyn Fn(&str) -> bool); 3] = [
+    type Kind<'k> = (&'static str, &'k dyn Fn(&str) -> bool);
+    let kinds: [Kind<'_>; 3] = [
         ("loss", &is_loss),
         ("development data", &|name| is_dev(name) && !is_loss(name)),
         ("learning rate", &|name| name == "lr"),
@@ -199,6 +200,8 @@ fn draw_panel(svg: &mut String, panel: &Panel, steps: (f64, f64), (top, bottom):
             legend + 24.0,
             top - 14.0
         );
+        // Air between it and the next.
+        legend -= 14.0;
     }
 }
 

@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn adamw_as_specified() {
         let (mut p, mut m, mut v) = ([1.0], [0.0], [0.0]);
-        let expected = [0.899_000_0, 0.871_467_3, 0.836_552_9];
+        let expected = [0.899, 0.871_467_3, 0.836_552_9];
         for (t, g) in [(1, 0.5), (2, -0.25), (3, 0.125)] {
             adamw(&mut p, &[g], &mut m, &mut v, &step(0.1, 1e-8, t));
             near(&p, &expected[t as usize - 1..][..1]);
