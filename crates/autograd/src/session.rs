@@ -97,29 +97,6 @@ impl Session {
         })
     }
 
-    /// The number of the training pass's next dropout, and the way back to it: a part of a forward pass that is
-    /// computed again drops the same values.
-    pub(crate) fn site(&self) -> u32 {
-        self.training
-            .as_ref()
-            .map_or(0, |training| training.site.load(Ordering::Relaxed))
-    }
-
-    /// This session, with the next dropout numbered `site`.
-    pub(crate) fn at_site(&self, site: u32) -> Self {
-        let training = self.training.as_ref().map(|training| {
-            Arc::new(Training {
-                seed: training.seed,
-                step: training.step,
-                site: AtomicU32::new(site),
-            })
-        });
-        Self {
-            training,
-            ..self.clone()
-        }
-    }
-
     /// The kernels' instruction set and threads.
     pub fn exec(&self) -> &Exec {
         &self.exec

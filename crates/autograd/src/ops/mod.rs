@@ -59,14 +59,6 @@ const fn differentiable(name: &'static str) -> OpInfo {
     }
 }
 
-/// Declares an operation without a backward.
-const fn forward_only(name: &'static str) -> OpInfo {
-    OpInfo {
-        name,
-        has_backward: false,
-    }
-}
-
 /// Every operation on a [`Var`].
 pub const REGISTRY: &[OpInfo] = &[
     linear::INFO,
@@ -159,5 +151,34 @@ impl OpInfo {
             found: found.to_vec(),
             expected,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Parameter;
+
+    #[test]
+    fn a_gradient_through_what_has_none_is_refused_at_forward() {
+        let op = OpInfo {
+            name: "sign",
+            has_backward: false,
+        };
+        let session = Session::new(Some(1)).unwrap();
+        let parameter = Parameter::new("w", Tensor::zeros(DType::F32, &[2]).unwrap());
+        let x = parameter.var();
+        let error = op.admit(&session, &[&x]).unwrap_err();
+        assert!(matches!(error, AutogradError::NoBackward { op: "sign" }));
+        assert!(!op.admit(&session, &[&x.detach()]).unwrap());
+        assert!(!op.admit(&session.no_grad(), &[&x]).unwrap());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = REGISTRY.iter().map(|op| op.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), REGISTRY.len(), "operations share a name");
     }
 }

@@ -103,11 +103,11 @@ impl Forward {
         let session = Session::new(self.threads)?;
         let folder = self.model.transformer()?;
         let (model, parameters) = match self.grad {
-            false => (load(folder, &session)?, Vec::new()),
+            false => (load(&folder, &session)?, Vec::new()),
             true => {
                 let config = Config::from_file(folder.join("config.json"))?;
                 let head = config.head();
-                let loaded = TrainableModel::from_dir(folder, config, head, &session, 0)?;
+                let loaded = TrainableModel::from_dir(&folder, config, head, &session, 0)?;
                 if let Some(name) = loaded.fresh.first() {
                     return Err(Failure::new(format!(
                         "{}: parameter `{name}` is not in the checkpoint: its gradient would mean nothing",
