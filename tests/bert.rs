@@ -231,16 +231,3 @@ fn ids_types_and_positions_outside_their_tables_are_errors() {
         "{message}"
     );
 }
-
-#[test]
-fn gradients_are_refused_at_forward_until_operations_have_them() {
-    use bertha::autograd::{AutogradError, Var, ops};
-    let session = Session::new(Some(1)).unwrap();
-    let x = Var::parameter(Tensor::from_vec(vec![1.0f32, 2.0], &[1, 2]).unwrap());
-    let error = ops::softmax(&session, x).unwrap_err();
-    assert!(matches!(error, AutogradError::NoBackward { op: "softmax" }));
-    let mut names: Vec<_> = ops::REGISTRY.iter().map(|op| op.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), ops::REGISTRY.len(), "operations share a name");
-}

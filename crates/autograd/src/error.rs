@@ -1,6 +1,6 @@
 //! What an operation can refuse.
 
-use bertha_tensor::TensorError;
+use bertha_tensor::{DType, TensorError};
 
 /// Why an operation was refused.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,66 @@ pub enum AutogradError {
         index: u32,
         /// Rows of the table.
         rows: usize,
+    },
+    /// Inputs of dtypes that the operation does not take, or not together.
+    #[error(
+        "operation `{op}` takes inputs of one dtype, f32 or f64, found {found:?}: convert them first"
+    )]
+    DType {
+        /// The operation's name.
+        op: &'static str,
+        /// The inputs' dtypes.
+        found: Vec<DType>,
+    },
+    /// A share that is not from 0 to below 1.
+    #[error("operation `{op}`: the probability {found} is not from 0 to below 1")]
+    Probability {
+        /// The operation's name.
+        op: &'static str,
+        /// The value found.
+        found: f32,
+    },
+    /// A label that is no class.
+    #[error(
+        "operation `{op}`: label {label} of row {row} is none of the {classes} classes, nor −100"
+    )]
+    Label {
+        /// The operation's name.
+        op: &'static str,
+        /// The label.
+        label: i64,
+        /// Its row.
+        row: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A parameter was given a value that it cannot have.
+    #[error("parameter `{name}` is {expected}, but its new value is {found}")]
+    ParameterValue {
+        /// The parameter.
+        name: String,
+        /// Dtype and shape of the value.
+        found: String,
+        /// Dtype and shape of the parameter.
+        expected: String,
+    },
+    /// A backward pass can only begin at a single number.
+    #[error(
+        "backward needs a single number to begin at, found shape {shape:?}: reduce the loss to its mean or sum, \
+         or give the gradient that flows into it (`backward_with`)"
+    )]
+    NotScalar {
+        /// The shape found.
+        shape: Vec<usize>,
+    },
+    /// No parameter led to the value.
+    #[error("backward has nowhere to go: no parameter that is not frozen led to this value")]
+    NotTracked,
+    /// A backward pass has used up what the forward pass kept.
+    #[error("operation `{op}`: its backward has run already; run the forward pass again")]
+    Spent {
+        /// The operation's name.
+        op: &'static str,
     },
     /// A tensor could not be made or read as asked.
     #[error(transparent)]

@@ -2,9 +2,10 @@
 //!
 //! A model's forward pass is written once, over these operations. A [`Var`] that nothing tracks
 //! costs nothing: the operation runs its kernel and the inputs are dropped as soon as the caller
-//! drops them. A *tracked* [`Var`] asks for a gradient, and an operation that has no backward
-//! refuses it **at forward**, by name ([`AutogradError::NoBackward`]): a gradient can never be cut
-//! off silently. Every operation is listed in [`ops::REGISTRY`] with what it can do.
+//! drops them. A *tracked* [`Var`] came from a [`Parameter`]: its operations are recorded, and
+//! [`Var::backward`] walks back over them and adds up [`Gradients`]. An operation that has no backward
+//! refuses a tracked input **at forward**, by name ([`AutogradError::NoBackward`]): a gradient can never
+//! be cut off silently. Every operation is listed in [`ops::REGISTRY`] with what it can do.
 //!
 //! ```
 //! use bertha_autograd::{Session, Var, ops};
@@ -19,10 +20,17 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod gradients;
 pub mod ops;
+mod parameter;
 mod session;
+mod tape;
 mod var;
+mod weight;
 
 pub use error::AutogradError;
+pub use gradients::Gradients;
+pub use parameter::Parameter;
 pub use session::Session;
 pub use var::Var;
+pub use weight::{LinearPart, LinearWeight};

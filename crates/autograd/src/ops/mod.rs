@@ -1,20 +1,39 @@
-//! The operations, a file each: forward, and later its backward beside it.
+//! The operations, a file each: forward, and its backward beside it.
+//!
+//! First those that transformers are made of, fused, on f32; in f64 they run their scalar references, for gradient
+//! checks. Then the general set, on f32 and f64, of which any small network can be built.
+//!
+//! To add one: a file with its [`OpInfo`], its forward, and the closure that takes the output's gradient to the
+//! inputs'; a line in [`REGISTRY`]; a case in `tests/gradcheck`, without which the tests fail.
 
+mod arithmetic;
 mod attention;
+mod broadcast;
+mod dropout;
 mod embedding;
 mod gather;
 mod layer_norm;
 mod linear;
+mod loss;
 mod pointwise;
 
+pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
-pub use embedding::{EmbeddingInputs, embedding_layer_norm};
+pub use dropout::{dropout, dropout_add};
+pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
 pub use gather::{column, gather_rows};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use loss::{
+    CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy,
+    mean_squared_error,
+};
 pub use pointwise::{activate, softmax};
 
-use crate::{AutogradError, Var};
+use bertha_tensor::{DType, Tensor};
+
+use crate::tape::{Flow, Node};
+use crate::{AutogradError, Session, Var};
 
 /// What is known of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +44,18 @@ pub struct OpInfo {
     pub has_backward: bool,
 }
 
-/// Declares an operation without a backward.
-const fn forward_only(name: &'static str) -> OpInfo {
+/// A dtype that gradients flow in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Float {
+    F32,
+    F64,
+}
+
+/// Declares an operation with a backward.
+const fn differentiable(name: &'static str) -> OpInfo {
     OpInfo {
         name,
-        has_backward: false,
+        has_backward: true,
     }
 }
 
@@ -39,19 +65,61 @@ pub const REGISTRY: &[OpInfo] = &[
     layer_norm::INFO,
     attention::INFO,
     embedding::INFO,
+    embedding::LOOKUP,
+    dropout::DROPOUT,
+    dropout::DROPOUT_ADD,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,
     pointwise::SOFTMAX,
+    loss::CROSS_ENTROPY,
+    loss::BINARY_CROSS_ENTROPY,
+    loss::MEAN_SQUARED_ERROR,
+    arithmetic::ADD,
+    arithmetic::SUB,
+    arithmetic::MUL,
+    arithmetic::DIV,
 ];
 
 impl OpInfo {
-    /// Refuses tracked inputs when the operation has no backward.
-    fn admit(self, inputs: &[&Var]) -> Result<(), AutogradError> {
-        if !self.has_backward && inputs.iter().any(|input| input.is_tracked()) {
+    /// Whether one of the inputs is tracked, so that the operation must be recorded. Refuses that when the
+    /// operation has no backward.
+    fn admit(self, session: &Session, inputs: &[&Var]) -> Result<bool, AutogradError> {
+        let tracked = session.records() && inputs.iter().any(|input| input.is_tracked());
+        if tracked && !self.has_backward {
             return Err(AutogradError::NoBackward { op: self.name });
         }
-        Ok(())
+        Ok(tracked)
+    }
+
+    /// The operation's output, recorded with its backward pass: a closure that takes the output's gradient and adds
+    /// the inputs' gradients to the [`Flow`].
+    fn record(
+        self,
+        value: Tensor,
+        backward: impl FnOnce(&mut Flow<'_>, Tensor) -> Result<(), AutogradError> + Send + 'static,
+    ) -> Var {
+        debug_assert!(self.has_backward);
+        Var::new(value, Some(Node::record(self.name, backward)))
+    }
+
+    /// The dtype of inputs that must agree, f32 or f64.
+    fn float(self, inputs: &[&Var]) -> Result<Float, AutogradError> {
+        let dtypes: Vec<DType> = inputs.iter().map(|input| input.dtype()).collect();
+        match dtypes[..] {
+            [first, ref rest @ ..] if rest.iter().all(|&dtype| dtype == first) => match first {
+                DType::F32 => Ok(Float::F32),
+                DType::F64 => Ok(Float::F64),
+                _ => Err(AutogradError::DType {
+                    op: self.name,
+                    found: dtypes,
+                }),
+            },
+            _ => Err(AutogradError::DType {
+                op: self.name,
+                found: dtypes,
+            }),
+        }
     }
 
     /// The rows and columns of a matrix input.
@@ -76,14 +144,6 @@ impl OpInfo {
         Ok(rows)
     }
 
-    /// Checks that a vector parameter has `len` values.
-    fn vector(self, input: &'static str, values: &[f32], len: usize) -> Result<(), AutogradError> {
-        if values.len() != len {
-            return Err(self.shape_error(input, &[values.len()], format!("[{len}]")));
-        }
-        Ok(())
-    }
-
     fn shape_error(self, input: &'static str, found: &[usize], expected: String) -> AutogradError {
         AutogradError::Shape {
             op: self.name,
@@ -91,5 +151,34 @@ impl OpInfo {
             found: found.to_vec(),
             expected,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Parameter;
+
+    #[test]
+    fn a_gradient_through_what_has_none_is_refused_at_forward() {
+        let op = OpInfo {
+            name: "sign",
+            has_backward: false,
+        };
+        let session = Session::new(Some(1)).unwrap();
+        let parameter = Parameter::new("w", Tensor::zeros(DType::F32, &[2]).unwrap());
+        let x = parameter.var();
+        let error = op.admit(&session, &[&x]).unwrap_err();
+        assert!(matches!(error, AutogradError::NoBackward { op: "sign" }));
+        assert!(!op.admit(&session, &[&x.detach()]).unwrap());
+        assert!(!op.admit(&session.no_grad(), &[&x]).unwrap());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = REGISTRY.iter().map(|op| op.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), REGISTRY.len(), "operations share a name");
     }
 }

@@ -1,0 +1,163 @@
+//! A case or more for each operation.
+
+use bertha_autograd::ops::{self, CrossEntropyOptions, EmbeddingInputs, Reduction, Tables};
+use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var};
+use bertha_kernels::{Activation, AttentionShape, Mask};
+use bertha_tensor::Tensor;
+
+use crate::check::Case;
+
+pub fn all() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("add", &[&[2, 3], &[3]], |s, x| ops::add(s, &x[0], &x[1])),
+        Case::new("sub", &[&[2, 1, 3], &[4, 1]], |s, x| {
+            ops::sub(s, &x[0], &x[1])
+        }),
+        Case::new("mul", &[&[2, 3], &[2, 1]], |s, x| ops::mul(s, &x[0], &x[1])),
+        // An input that comes twice: its gradients add up.
+        Case::new("mul", &[&[4]], |s, x| ops::mul(s, &x[0], &x[0])),
+        Case::new("div", &[&[2, 3], &[3]], |s, x| ops::div(s, &x[0], &x[1])).within(0.5, 2.0),
+    ];
+    cases.extend(transformer());
+    cases.extend(losses());
+    cases
+}
+
+fn transformer() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("layer_norm", &[&[3, 5], &[5], &[5]], |s, x| {
+            ops::layer_norm(s, x[0].clone(), &x[1], &x[2], 1e-5)
+        }),
+        Case::new("attention", &[&[7, 12]], |s, x| {
+            let shape = AttentionShape {
+                heads: 2,
+                head_dim: 2,
+                scale: 0.7,
+            };
+            ops::attention(s, &x[0], &[0, 3, 4, 7], Mask::Full, shape, 0.0)
+        }),
+        Case::new("attention", &[&[5, 12]], |s, x| {
+            let shape = AttentionShape {
+                heads: 1,
+                head_dim: 4,
+                scale: 0.5,
+            };
+            ops::attention(&s.training(3, 1), &x[0], &[0, 5], Mask::Full, shape, 0.3)
+        }),
+        Case::new("dropout", &[&[4, 6]], |s, x| {
+            ops::dropout(&s.training(7, 2), x[0].clone(), 0.4)
+        }),
+        Case::new("dropout_add", &[&[4, 6], &[4, 6]], |s, x| {
+            ops::dropout_add(&s.training(7, 2), x[0].clone(), &x[1], 0.4)
+        }),
+        Case::new("embedding", &[&[4, 3]], |s, x| {
+            ops::embedding(s, &x[0], &[2, 0, 2, 2])
+        }),
+        Case::new(
+            "embedding_layer_norm",
+            &[&[5, 3], &[4, 3], &[2, 3], &[3], &[3]],
+            |s, x| {
+                let tables = Tables {
+                    word: &x[0],
+                    position: Some(&x[1]),
+                    token_type: Some(&x[2]),
+                };
+                let inputs = EmbeddingInputs {
+                    ids: &[4, 1, 1, 0],
+                    positions: &[0, 1, 2, 0],
+                    type_ids: Some(&[0, 1, 1, 0]),
+                };
+                ops::embedding_layer_norm(s, tables, inputs, &x[3], &x[4], 1e-5)
+            },
+        ),
+        Case::new("gather_rows", &[&[4, 3]], |s, x| {
+            ops::gather_rows(s, &x[0], &[3, 1, 3])
+        }),
+        Case::new("column", &[&[4, 3]], |s, x| ops::column(s, &x[0], 1)),
+        Case::new("softmax", &[&[3, 4]], |s, x| ops::softmax(s, x[0].clone())),
+    ];
+    for activation in [
+        Activation::None,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
+        cases.push(Case::new("activate", &[&[3, 4]], move |s, x| {
+            ops::activate(s, activation, x[0].clone())
+        }));
+        cases.push(Case::new("linear", &[&[4, 3], &[4, 5]], move |s, x| {
+            ops::linear(s, &x[0], &constant_weight(), activation, Some(&x[1]))
+        }));
+    }
+    // Away from the corner of ReLU.
+    cases.push(
+        Case::new("activate", &[&[3, 4]], |s, x| {
+            ops::activate(s, Activation::Relu, x[0].clone())
+        })
+        .within(0.1, 1.0),
+    );
+    // Parameters of a linear layer of two parts are inputs by name.
+    cases.push(Case::with_parameters(
+        "linear",
+        &[&[4, 3], &[2, 3], &[2], &[3, 3], &[3]],
+        |s, x| {
+            let part = |weight: usize| LinearPart {
+                weight: x[weight].clone(),
+                bias: Some(x[weight + 1].clone()),
+            };
+            let weight = LinearWeight::trained(vec![part(1), part(3)])?;
+            ops::linear(s, &x[0].var(), &weight, Activation::GeluErf, None)
+        },
+    ));
+    cases
+}
+
+/// `[5, 3]` and its bias.
+fn constant_weight() -> LinearWeight {
+    let values = |len: usize| {
+        (0..len)
+            .map(|i| (i as f64 * 0.7).sin())
+            .collect::<Vec<f64>>()
+    };
+    let parameter = |shape: &[usize]| {
+        let value = Tensor::from_vec(values(shape.iter().product()), shape).unwrap();
+        Parameter::frozen("w", value)
+    };
+    let part = LinearPart {
+        weight: parameter(&[5, 3]),
+        bias: Some(parameter(&[5])),
+    };
+    LinearWeight::trained(vec![part]).unwrap()
+}
+
+fn losses() -> Vec<Case> {
+    let labels = [2_i64, -100, 0, 1];
+    let cross_entropy = move |options: CrossEntropyOptions| {
+        move |s: &Session, x: &[Var]| ops::cross_entropy(s, x[0].clone(), &labels, &options)
+    };
+    let targets = [0.0_f32, 1.0, 0.3, 0.9, 1.0, 0.0];
+    vec![
+        Case::new(
+            "cross_entropy",
+            &[&[4, 3]],
+            cross_entropy(CrossEntropyOptions::default()),
+        ),
+        Case::new(
+            "cross_entropy",
+            &[&[4, 3]],
+            cross_entropy(CrossEntropyOptions {
+                label_smoothing: 0.2,
+                class_weights: Some(vec![0.5, 1.0, 2.0]),
+                reduction: Reduction::SumOver(7.0),
+            }),
+        ),
+        Case::new("binary_cross_entropy", &[&[2, 3]], move |s, x| {
+            ops::binary_cross_entropy(s, x[0].clone(), &targets, Reduction::Mean)
+        }),
+        Case::new("mean_squared_error", &[&[6]], move |s, x| {
+            ops::mean_squared_error(s, x[0].clone(), &targets, Reduction::Mean)
+        }),
+    ]
+}
