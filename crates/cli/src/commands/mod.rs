@@ -3,12 +3,17 @@
 mod answer;
 mod classify;
 mod embed;
+mod evaluate;
 mod fill_mask;
+mod finetune;
 mod forward;
 mod info;
+mod pretrain;
 mod search;
 mod tag;
+mod task_data;
 mod tokenize;
+mod training;
 
 use clap::Subcommand;
 
@@ -29,6 +34,9 @@ pub enum Command {
     Answer(answer::Answer),
     Tokenize(tokenize::Tokenize),
     Forward(forward::Forward),
+    Pretrain(Box<pretrain::Pretrain>),
+    Finetune(Box<finetune::Finetune>),
+    Evaluate(evaluate::Evaluate),
     Info(info::Info),
 }
 
@@ -44,6 +52,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Answer(answer) => answer.run(global),
         Command::Tokenize(tokenize) => tokenize.run(global),
         Command::Forward(forward) => forward.run(),
+        Command::Pretrain(pretrain) => pretrain.run(global),
+        Command::Finetune(finetune) => finetune.run(global),
+        Command::Evaluate(evaluate) => evaluate.run(),
         Command::Info(info) => info.run(),
     }
 }

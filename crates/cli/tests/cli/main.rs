@@ -9,3 +9,4 @@ mod input;
 mod run;
 mod search;
 mod tokenize;
+mod train;

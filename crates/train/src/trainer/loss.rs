@@ -25,10 +25,11 @@ impl Loss {
     /// # Errors
     /// When no parameter that is not frozen led to the loss.
     pub fn backward(&self, session: &Session, gradients: &mut Gradients) -> Result<(), TrainError> {
-        Ok(match &self.flow {
+        match &self.flow {
             None => self.root.backward(session, gradients)?,
             Some(flow) => self.root.backward_with(session, flow.clone(), gradients)?,
-        })
+        }
+        Ok(())
     }
 }
 
