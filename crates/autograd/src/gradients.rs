@@ -57,6 +57,32 @@ impl Gradients {
         filled.map(|slot| (&slot.parameter, &mut slot.sum))
     }
 
+    /// Puts a gradient in the place of a parameter's own, or where there is none: one that comes from
+    /// elsewhere, such as another process.
+    ///
+    /// # Errors
+    /// When its shape or dtype is not the parameter's.
+    pub fn set(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<(), AutogradError> {
+        if gradient.shape() != parameter.shape() || gradient.dtype() != parameter.dtype() {
+            return Err(AutogradError::ParameterValue {
+                name: parameter.name().to_owned(),
+                found: format!("{} {:?}", gradient.dtype(), gradient.shape()),
+                expected: format!("{} {:?}", parameter.dtype(), parameter.shape()),
+            });
+        }
+        match self.places.get(&parameter.id()) {
+            Some(&place) => {
+                let slot = &mut self.slots[place];
+                slot.sum = gradient.contiguous();
+                slot.filled = true;
+            }
+            None => {
+                self.open(parameter, gradient.contiguous(), true);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there is no gradient.
     pub fn is_empty(&self) -> bool {
         !self.slots.iter().any(|slot| slot.filled)

@@ -58,14 +58,40 @@ impl<'a> Progress<'a> {
 
     /// So much is finished.
     pub fn at(&mut self, done: usize) {
+        self.show(done, |elapsed, total| {
+            let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
+            let left = total.map(|total| {
+                let seconds = total.saturating_sub(done) as f64 / rate.max(1e-3);
+                format!(
+                    ", {} left",
+                    HumanDuration(Duration::from_secs(seconds as u64))
+                )
+            });
+            let rate = HumanCount(rate as u64);
+            format!("{rate} a second{}", left.unwrap_or_default())
+        });
+    }
+
+    /// So much is finished, and this is worth saying of it.
+    pub fn at_with(&mut self, done: usize, words: impl FnOnce() -> String) {
+        self.show(done, |_, _| words());
+    }
+
+    /// `words` gets the time since the start and the total, where that is known.
+    fn show(&mut self, done: usize, words: impl FnOnce(Duration, Option<usize>) -> String) {
         let elapsed = self.started.elapsed();
+        let what = self.what;
         match &mut self.shown {
             Shown::Never => {}
-            Shown::Bar(Some(bar)) => show(bar, self.what, done, elapsed),
+            Shown::Bar(Some(bar)) => {
+                let total = bar.length().map(|total| total as usize);
+                show(bar, done, &format!("{what}, {}", words(elapsed, total)));
+            }
             Shown::Bar(none) => {
                 if elapsed >= PATIENCE {
-                    let bar = bar((self.total)());
-                    show(&bar, self.what, done, elapsed);
+                    let total = (self.total)();
+                    let bar = bar(total);
+                    show(&bar, done, &format!("{what}, {}", words(elapsed, total)));
                     *BAR.lock().unwrap_or_else(|held| held.into_inner()) = Some(bar.clone());
                     *none = Some(bar);
                 }
@@ -77,9 +103,9 @@ impl<'a> Progress<'a> {
                     let of = total.map_or(String::new(), |total| {
                         format!(" of {}", HumanCount(total as u64))
                     });
-                    let (what, rate) = (self.what, HumanCount(rate(done, elapsed) as u64));
+                    let words = words(elapsed, total);
                     let done = HumanCount(done as u64);
-                    message(&format!("{done}{of} {what}, {rate} a second\n"));
+                    message(&format!("{done}{of} {what}, {words}\n"));
                 }
             }
         }
@@ -110,26 +136,10 @@ fn bar(total: Option<usize>) -> ProgressBar {
     bar
 }
 
-/// Moves a bar on. The rate is the mean since the start: the bar's own begins when it appears.
-fn show(bar: &ProgressBar, what: &str, done: usize, elapsed: Duration) {
+/// Moves a bar on. Rates are means since the start: the bar's own begin when it appears.
+fn show(bar: &ProgressBar, done: usize, words: &str) {
     bar.set_position(done as u64);
-    let rate = rate(done, elapsed);
-    let left = bar.length().map(|total| {
-        let seconds = total.saturating_sub(done as u64) as f64 / rate.max(1e-3);
-        format!(
-            ", {} left",
-            HumanDuration(Duration::from_secs(seconds as u64))
-        )
-    });
-    let rate = HumanCount(rate as u64);
-    bar.set_message(format!(
-        "{what}, {rate} a second{}",
-        left.unwrap_or_default()
-    ));
-}
-
-fn rate(done: usize, elapsed: Duration) -> f64 {
-    done as f64 / elapsed.as_secs_f64().max(1e-3)
+    bar.set_message(words.to_owned());
 }
 
 /// Writes text on standard error, above the bar if there is one. A standard error that is full or

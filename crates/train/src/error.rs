@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bertha_autograd::AutogradError;
+use bertha_models::ModelError;
 use bertha_nn::NnError;
 use bertha_tensor::{FileError, TensorError};
 use bertha_tokenizer::TokenizerError;
@@ -154,6 +156,36 @@ pub enum TrainError {
     /// A batch could not be put together.
     #[error(transparent)]
     Nn(#[from] NnError),
+    /// A model could not be loaded, run or saved.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An operation was refused, forward or backward.
+    #[error(transparent)]
+    Autograd(#[from] AutogradError),
+    /// The loss is infinite or no number.
+    #[error(
+        "the loss is {value}, expected a finite number: try a lower learning rate, or a longer warm-up"
+    )]
+    Loss {
+        /// What it is.
+        value: f64,
+    },
+    /// What went wrong in an update of a training run.
+    #[error("update {step}: {source}")]
+    Update {
+        /// The number of the update, from 1.
+        step: u64,
+        /// What went wrong.
+        source: Box<TrainError>,
+    },
+    /// A run's folder is not what the run needs.
+    #[error("{}: {problem}", path.display())]
+    Run {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// Ranks that do not do the same, or one that is gone.
     #[error("rank {rank} of {world}: {problem}")]
     Collective {

@@ -1,5 +1,6 @@
-//! Training of bertha, the part of it that is not differentiation: what the training loop stands on.
+//! Training of bertha: the [`trainer`], and what it stands on, each part to be used by itself.
 //!
+//! - [`trainer`]: the loop, with evaluation, checkpoints and exact resumption;
 //! - [`random`]: independent streams of one seed, orders of data that can be read at any place;
 //! - [`data`]: from files to tokenized examples, cached;
 //! - [`collate`]: from examples to packed batches, masked and paired where pre-training wants it;
@@ -24,5 +25,6 @@ pub mod optim;
 pub mod random;
 pub mod record;
 pub mod schedule;
+pub mod trainer;
 
 pub use error::TrainError;

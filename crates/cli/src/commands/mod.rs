@@ -4,13 +4,18 @@ mod answer;
 mod classify;
 mod decode;
 mod embed;
+mod evaluate;
 mod fill_mask;
+mod finetune;
 mod forward;
 mod info;
+mod pretrain;
 mod search;
 mod tag;
+mod task_data;
 mod tokenize;
 mod train_tokenizer;
+mod training;
 
 use clap::Subcommand;
 
@@ -33,6 +38,9 @@ pub enum Command {
     Decode(decode::Decode),
     TrainTokenizer(train_tokenizer::TrainTokenizer),
     Forward(forward::Forward),
+    Pretrain(Box<pretrain::Pretrain>),
+    Finetune(Box<finetune::Finetune>),
+    Evaluate(evaluate::Evaluate),
     Info(info::Info),
 }
 
@@ -50,6 +58,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Decode(decode) => decode.run(global),
         Command::TrainTokenizer(train) => train.run(global),
         Command::Forward(forward) => forward.run(),
+        Command::Pretrain(pretrain) => pretrain.run(global),
+        Command::Finetune(finetune) => finetune.run(global),
+        Command::Evaluate(evaluate) => evaluate.run(),
         Command::Info(info) => info.run(),
     }
 }

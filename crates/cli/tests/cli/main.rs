@@ -10,4 +10,5 @@ mod input;
 mod run;
 mod search;
 mod tokenize;
+mod train;
 mod train_tokenizer;

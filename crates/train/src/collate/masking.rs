@@ -116,6 +116,11 @@ impl Masker {
         Self::from_ids(mask_id, tokenizer.vocab_size(), special, options)
     }
 
+    /// How it chooses and what it puts in.
+    pub fn options(&self) -> &MaskingOptions {
+        &self.options
+    }
+
     /// A masker for ids below `vocabulary`, `special` being those that are never chosen.
     ///
     /// # Errors

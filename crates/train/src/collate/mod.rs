@@ -14,4 +14,4 @@ pub use collator::{Targets, TrainingBatch, collate};
 pub use masking::{Masked, Masker, MaskingOptions, Selection};
 pub use pack::{PackOptions, pack_blocks};
 pub use pairs::{PairObjective, PairOptions, sentence_pairs};
-pub use sampler::{BatchSize, Cursor, Sampler, SamplerOptions, deal};
+pub use sampler::{BatchSize, Batches, Cursor, Sampler, SamplerOptions, deal};

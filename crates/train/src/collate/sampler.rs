@@ -231,6 +231,68 @@ impl Sampler {
     }
 }
 
+/// The batches of a [`Sampler`] from a cursor on, without end. It keeps the pool that it is in, which
+/// [`Sampler::next`] computes anew at every call.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    sampler: Sampler,
+    cursor: Cursor,
+    /// The batches of a pool, with its epoch and number.
+    pool: Option<(u32, u64, Vec<Vec<u32>>)>,
+}
+
+impl Batches {
+    /// The batches from `cursor` on.
+    pub fn new(sampler: Sampler, cursor: Cursor) -> Self {
+        Self {
+            sampler,
+            cursor,
+            pool: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// How many passes over the data are complete.
+    pub fn epochs(&self) -> u32 {
+        let complete = self.cursor.pool >= self.sampler.pools();
+        self.cursor.epoch.wrapping_add(u32::from(complete))
+    }
+
+    /// The next batch, and the epoch that it belongs to.
+    pub fn next_batch(&mut self) -> (Vec<u32>, u32) {
+        loop {
+            if self.cursor.pool >= self.sampler.pools() {
+                self.cursor = Cursor {
+                    epoch: self.cursor.epoch.wrapping_add(1),
+                    pool: 0,
+                    batch: 0,
+                };
+            }
+            let Cursor { epoch, pool, batch } = self.cursor;
+            let kept = self
+                .pool
+                .take()
+                .filter(|kept| (kept.0, kept.1) == (epoch, pool));
+            let kept = kept.unwrap_or_else(|| (epoch, pool, self.sampler.pool(epoch, pool)));
+            let found = kept.2.get(batch as usize).cloned();
+            if batch + 1 < kept.2.len() as u64 {
+                self.cursor.batch += 1;
+            } else {
+                self.cursor.pool += 1;
+                self.cursor.batch = 0;
+            }
+            self.pool = Some(kept);
+            if let Some(found) = found {
+                return (found, epoch);
+            }
+        }
+    }
+}
+
 /// Deals the examples of a batch to ranks so that each gets as many (to one) and about as many tokens:
 /// sorted by falling length, then back and forth over the ranks. Gives the examples of `rank`.
 ///
@@ -333,6 +395,25 @@ mod tests {
         };
         sampler(SamplerOptions::default()).next(&mut beyond);
         assert_eq!(beyond.epoch, 3);
+    }
+
+    #[test]
+    fn batches_are_the_samplers() {
+        for options in kinds() {
+            let sampler = sampler(options);
+            let mut cursor = Cursor::default();
+            let mut batches = Batches::new(sampler.clone(), cursor);
+            for i in 0..3 * sampler.batches(0) {
+                assert_eq!(batches.cursor(), cursor);
+                if i % 7 == 0 {
+                    batches = Batches::new(sampler.clone(), cursor);
+                }
+                let (found, epoch) = batches.next_batch();
+                assert_eq!(found, sampler.next(&mut cursor));
+                assert_eq!(epoch, cursor.epoch);
+            }
+            assert!((2..=3).contains(&batches.epochs()));
+        }
     }
 
     #[test]

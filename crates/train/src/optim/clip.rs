@@ -1,35 +1,36 @@
 //! The norm of all gradients together, and the factor that bounds it.
 
-use rayon::prelude::*;
+use bertha_kernels::{Exec, squared_norm};
 
-use super::ParameterView;
-use super::rules::sum_of_squares;
 use crate::TrainError;
 
-/// The Euclidean norm of all gradients, as if they were one vector. Sums run in f64 in an order that
-/// depends on the parameters alone.
+/// The Euclidean norm of all gradients, given with their parameters' names, as if they were one vector.
+/// It has the same bits on any number of threads.
 ///
 /// # Errors
 /// [`TrainError::NonFinite`] naming the first parameter, in the order given, whose gradient holds an
 /// infinity or no number.
-pub fn global_norm(parameters: &[ParameterView<'_>]) -> Result<f64, TrainError> {
-    let sums: Vec<f64> = parameters
-        .par_iter()
-        .map(|parameter| sum_of_squares(parameter.gradient))
-        .collect();
-    for (parameter, sum) in parameters.iter().zip(&sums) {
-        // The sum of finite f32 squares stays finite in f64.
-        if !sum.is_finite()
-            && let Some(index) = parameter.gradient.iter().position(|x| !x.is_finite())
-        {
-            return Err(TrainError::NonFinite {
-                parameter: parameter.name.to_owned(),
-                index,
-                value: parameter.gradient[index],
-            });
+pub fn global_norm<'a>(
+    exec: &Exec,
+    gradients: impl IntoIterator<Item = (&'a str, &'a [f32])>,
+) -> Result<f64, TrainError> {
+    let mut sum = 0.0;
+    for (name, gradient) in gradients {
+        let mut square = squared_norm(exec, gradient);
+        if !square.is_finite() {
+            if let Some(index) = gradient.iter().position(|x| !x.is_finite()) {
+                return Err(TrainError::NonFinite {
+                    parameter: name.to_owned(),
+                    index,
+                    value: gradient[index],
+                });
+            }
+            // Squares of finite but huge numbers overflow in f32, never in f64.
+            square = gradient.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         }
+        sum += square;
     }
-    Ok(sums.iter().sum::<f64>().sqrt())
+    Ok(sum.sqrt())
 }
 
 /// What gradients of this norm are multiplied with so that the norm is at most `largest`, as
@@ -43,18 +44,12 @@ mod tests {
     use super::*;
 
     fn norm(gradients: &[(&str, Vec<f32>)]) -> Result<f64, TrainError> {
-        let mut values: Vec<Vec<f32>> = gradients.iter().map(|(_, g)| g.clone()).collect();
-        let views: Vec<ParameterView<'_>> = gradients
-            .iter()
-            .zip(&mut values)
-            .map(|((name, gradient), value)| ParameterView {
-                name,
-                shape: &[],
-                value,
-                gradient,
-            })
-            .collect();
-        global_norm(&views)
+        norm_on(1, gradients)
+    }
+
+    fn norm_on(threads: usize, gradients: &[(&str, Vec<f32>)]) -> Result<f64, TrainError> {
+        let exec = Exec::new(Some(threads)).unwrap();
+        global_norm(&exec, gradients.iter().map(|(name, g)| (*name, &g[..])))
     }
 
     #[test]
@@ -88,10 +83,7 @@ mod tests {
     fn threads_do_not_change_the_norm() {
         let gradient: Vec<f32> = (0..100_000).map(|i| (i as f32).sin()).collect();
         let gradients: Vec<(&str, Vec<f32>)> = (0..8).map(|_| ("a", gradient.clone())).collect();
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build().unwrap().install(|| norm(&gradients).unwrap())
-        };
+        let run = |threads| norm_on(threads, &gradients).unwrap();
         assert_eq!(run(1).to_bits(), run(3).to_bits());
     }
 }

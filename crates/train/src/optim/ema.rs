@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bertha_tensor::Tensor;
 
-use super::{ParameterView, rules, state};
+use super::{rules, state};
 use crate::TrainError;
 
 /// `w̄ = d·w̄ + (1-d)·w` after every update, with `d = min(decay, (1+t)/(10+t))` so that the first
@@ -36,23 +36,25 @@ impl Ema {
         })
     }
 
-    /// Takes the weights after an update into the mean.
+    /// Takes the weights (f32, by the parameters' names) after an update into the mean.
     ///
     /// # Errors
     /// [`TrainError::Parameter`] when a parameter has another size than before.
-    pub fn update(&mut self, parameters: &[ParameterView<'_>]) -> Result<(), TrainError> {
+    pub fn update<'a>(
+        &mut self,
+        weights: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    ) -> Result<(), TrainError> {
         self.t += 1;
         let t = self.t as f64;
         let decay = self.decay.min((1.0 + t) / (10.0 + t));
-        for parameter in parameters {
-            match self.mean.get_mut(parameter.name) {
+        for (name, weight) in weights {
+            match self.mean.get_mut(name) {
                 None => {
-                    let first = Tensor::from_slice(parameter.value, parameter.shape)?;
-                    self.mean.insert(parameter.name.to_owned(), first);
+                    self.mean.insert(name.to_owned(), weight.copy());
                 }
                 Some(mean) => {
-                    state::check_size(parameter.name, mean.numel(), parameter.value.len())?;
-                    rules::ema(mean.as_mut_slice()?, parameter.value, decay);
+                    state::check_size(name, mean.numel(), weight.numel())?;
+                    rules::ema(mean.as_mut_slice()?, weight.as_slice()?, decay);
                 }
             }
         }
@@ -101,13 +103,8 @@ mod tests {
     use super::*;
 
     fn update(ema: &mut Ema, value: f32) {
-        let view = ParameterView {
-            name: "w",
-            shape: &[1],
-            value: &mut [value],
-            gradient: &[],
-        };
-        ema.update(&[view]).unwrap();
+        let weight = Tensor::from_vec(vec![value], &[1]).unwrap();
+        ema.update([("w", &weight)]).unwrap();
     }
 
     #[test]

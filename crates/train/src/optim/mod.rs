@@ -1,17 +1,19 @@
-//! Optimizers: which parameters learn how ([`ParameterGroups`]), by what rule ([`rules`]), with what
-//! memory ([`Optimizer`]).
+//! Optimizers: which parameters learn how ([`ParameterGroups`]), by what rule ([`OptimizerConfig`]),
+//! with what memory ([`Optimizer`]). The arithmetic is the kernels', in vectors and on all threads.
 
 mod clip;
+mod config;
 mod ema;
 mod groups;
 mod optimizer;
-pub mod rules;
+mod rules;
 mod state;
 
 pub use clip::{clip_factor, global_norm};
+pub use config::OptimizerConfig;
 pub use ema::Ema;
 pub use groups::{GroupOptions, ParameterGroups, ParameterRule};
-pub use optimizer::{Optimizer, OptimizerConfig, StepReport};
+pub use optimizer::{Optimizer, StepReport};
 
 /// One parameter as an optimizer sees it. `value` and `gradient` have the product of `shape` elements,
 /// row-major; a parameter without a gradient in this step is left out.

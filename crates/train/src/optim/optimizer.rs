@@ -1,165 +1,17 @@
 //! An optimizer: a rule, the parameters' groups, and what it remembers of every parameter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bertha_autograd::{Gradients, Parameter};
+use bertha_kernels::Exec;
 use bertha_tensor::{DType, Tensor};
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::rules::{self, AdamStep, LionStep, SgdStep};
-use super::{ParameterGroups, ParameterView, state};
+use super::rules::{self, Step};
+use super::{OptimizerConfig, ParameterGroups, ParameterRule, ParameterView, state};
 use crate::TrainError;
 
-/// The rule of an optimizer. Learning rate and weight decay are not here: they come with each step and
-/// from the parameter's group.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "rule", deny_unknown_fields)]
-pub enum OptimizerConfig {
-    /// [`rules::adamw`].
-    #[serde(rename = "adamw")]
-    AdamW {
-        /// Decays of the two moments.
-        betas: (f64, f64),
-        /// What is added to the denominator.
-        eps: f64,
-    },
-    /// [`rules::bert_adam`].
-    BertAdam {
-        /// Decays of the two moments.
-        betas: (f64, f64),
-        /// What is added to the denominator.
-        eps: f64,
-    },
-    /// [`rules::stable_adamw`].
-    #[serde(rename = "stable_adamw")]
-    StableAdamW {
-        /// Decays of the two moments.
-        betas: (f64, f64),
-        /// What is added to the denominator.
-        eps: f64,
-    },
-    /// [`rules::lamb`].
-    Lamb {
-        /// Decays of the two moments.
-        betas: (f64, f64),
-        /// What is added to the denominator.
-        eps: f64,
-        /// Whether parameters without weight decay have a trust ratio as well (NVLAMB).
-        trust_all: bool,
-    },
-    /// [`rules::lion`].
-    Lion {
-        /// How much of the mean goes into the update, and the mean's decay.
-        betas: (f64, f64),
-    },
-    /// [`rules::sgd`].
-    Sgd {
-        /// How much of the last update goes on; 0 for none.
-        momentum: f64,
-        /// Whether the momentum looks ahead.
-        nesterov: bool,
-    },
-}
-
-impl OptimizerConfig {
-    /// AdamW with PyTorch's betas 0.9 and 0.999, ε 1e-8.
-    pub const fn adamw() -> Self {
-        Self::AdamW {
-            betas: (0.9, 0.999),
-            eps: 1e-8,
-        }
-    }
-
-    /// The optimizer of the original BERT: betas 0.9 and 0.999, ε 1e-6.
-    pub const fn bert_adam() -> Self {
-        Self::BertAdam {
-            betas: (0.9, 0.999),
-            eps: 1e-6,
-        }
-    }
-
-    /// StableAdamW with betas 0.9 and 0.99, ε 1e-6; it needs no gradient clipping.
-    pub const fn stable_adamw() -> Self {
-        Self::StableAdamW {
-            betas: (0.9, 0.99),
-            eps: 1e-6,
-        }
-    }
-
-    /// LAMB with betas 0.9 and 0.999, ε 1e-6.
-    pub const fn lamb() -> Self {
-        Self::Lamb {
-            betas: (0.9, 0.999),
-            eps: 1e-6,
-            trust_all: false,
-        }
-    }
-
-    /// Lion with betas 0.9 and 0.99. It wants a learning rate 3 to 10 times smaller than AdamW's.
-    pub const fn lion() -> Self {
-        Self::Lion { betas: (0.9, 0.99) }
-    }
-
-    /// SGD with momentum, not Nesterov's.
-    pub const fn sgd(momentum: f64) -> Self {
-        Self::Sgd {
-            momentum,
-            nesterov: false,
-        }
-    }
-
-    /// The moments that the rule remembers of a parameter.
-    fn moments(&self) -> &'static [&'static str] {
-        match self {
-            Self::AdamW { .. }
-            | Self::BertAdam { .. }
-            | Self::StableAdamW { .. }
-            | Self::Lamb { .. } => &["exp_avg", "exp_avg_sq"],
-            Self::Lion { .. } => &["exp_avg"],
-            Self::Sgd { momentum: 0.0, .. } => &[],
-            Self::Sgd { .. } => &["momentum"],
-        }
-    }
-
-    fn check(&self) -> Result<(), TrainError> {
-        let refuse = |setting, found: f64, expected: &str| {
-            Err(TrainError::Setting {
-                setting,
-                found: found.to_string(),
-                expected: expected.to_owned(),
-            })
-        };
-        let (betas, eps) = match *self {
-            Self::AdamW { betas, eps }
-            | Self::BertAdam { betas, eps }
-            | Self::StableAdamW { betas, eps }
-            | Self::Lamb { betas, eps, .. } => (betas, eps),
-            Self::Lion { betas } => (betas, 0.0),
-            Self::Sgd { momentum, .. } => {
-                if !(0.0..1.0).contains(&momentum) {
-                    return refuse("momentum", momentum, "a number from 0 to below 1");
-                }
-                return Ok(());
-            }
-        };
-        for beta in [betas.0, betas.1] {
-            if !(0.0..1.0).contains(&beta) {
-                return refuse(
-                    "a beta of the optimizer",
-                    beta,
-                    "a number from 0 to below 1",
-                );
-            }
-        }
-        match eps.is_finite() && eps >= 0.0 {
-            true => Ok(()),
-            false => refuse("the optimizer's eps", eps, "a finite number of at least 0"),
-        }
-    }
-}
-
 /// What an update did.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepReport {
     /// Parameters that were changed.
     pub updated: usize,
@@ -167,22 +19,33 @@ pub struct StepReport {
     pub extremes: Option<(f64, f64)>,
 }
 
+impl StepReport {
+    fn add(&mut self, value: Option<f64>) {
+        self.updated += 1;
+        if let Some(value) = value {
+            let (low, high) = self.extremes.unwrap_or((value, value));
+            self.extremes = Some((low.min(value), high.max(value)));
+        }
+    }
+}
+
 /// Changes parameters by their gradients.
 ///
 /// What it remembers is held per name, so that parameters may come in any order, and is saved and
-/// restored as named tensors. An update runs on the threads of the pool that it is called in, one
-/// parameter each; their number changes nothing.
+/// restored as named tensors. An update runs on the threads of an [`Exec`], parameter after parameter;
+/// their number changes nothing.
 ///
 /// ```
 /// use bertha_train::optim::{GroupOptions, Optimizer, OptimizerConfig, ParameterGroups, ParameterView};
 ///
+/// let exec = bertha_kernels::Exec::new(Some(1))?;
 /// let (shape, mut weights) = ([1usize, 2], [1.0f32, -1.0]);
 /// let groups = ParameterGroups::new([("w", &shape[..])], &GroupOptions::default())?;
 /// let mut optimizer = Optimizer::new(OptimizerConfig::adamw(), groups)?;
 /// let view = ParameterView { name: "w", shape: &shape, value: &mut weights, gradient: &[0.5, 0.0] };
-/// optimizer.step(&mut [view], 0.1, 1.0)?;
+/// optimizer.step(&exec, &mut [view], 0.1, 1.0)?;
 /// assert!(weights[0] < 1.0 && weights[1] > -1.0);
-/// # Ok::<(), bertha_train::TrainError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Optimizer {
@@ -191,6 +54,8 @@ pub struct Optimizer {
     t: u64,
     /// Per parameter the moments, in the order of [`OptimizerConfig::moments`].
     moments: BTreeMap<String, Vec<Tensor>>,
+    /// Room for LAMB's update of a parameter.
+    scratch: Vec<f32>,
 }
 
 impl Optimizer {
@@ -205,6 +70,7 @@ impl Optimizer {
             groups,
             t: 0,
             moments: BTreeMap::new(),
+            scratch: Vec::new(),
         })
     }
 
@@ -231,71 +97,139 @@ impl Optimizer {
     /// lengths; nothing is changed then.
     pub fn step(
         &mut self,
+        exec: &Exec,
         parameters: &mut [ParameterView<'_>],
         lr: f64,
         gradient_scale: f32,
     ) -> Result<StepReport, TrainError> {
-        let names = self.config.moments();
-        let mut work = Vec::with_capacity(parameters.len());
-        for parameter in parameters.iter_mut() {
-            check_view(parameter)?;
-            let rule = self.groups.rule(parameter.name)?;
-            if rule.trained {
-                if let Some(moments) = self.moments.get(parameter.name) {
-                    let before = moments.first().map_or(parameter.value.len(), Tensor::numel);
-                    state::check_size(parameter.name, before, parameter.value.len())?;
-                }
-                work.push((parameter, rule));
+        let mut seen = BTreeSet::new();
+        for view in parameters.iter() {
+            self.check(view.name, view.shape, view.value.len(), view.gradient.len())?;
+            if !seen.insert(view.name) {
+                return Err(TrainError::Parameter {
+                    parameter: view.name.to_owned(),
+                    found: "it is given twice".into(),
+                    expected: "every parameter once".into(),
+                });
             }
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        if let Some((twice, _)) = work.iter().find(|(view, _)| !seen.insert(view.name)) {
-            return Err(TrainError::Parameter {
-                parameter: twice.name.to_owned(),
-                found: "it is given twice".into(),
-                expected: "every parameter once".into(),
-            });
-        }
-        // The moments leave the map while several threads write to them.
-        let mut jobs = Vec::with_capacity(work.len());
-        for (view, rule) in work {
-            let moments = match self.moments.remove(view.name) {
-                Some(moments) => moments,
-                None => names
-                    .iter()
-                    .map(|_| Tensor::zeros(DType::F32, view.shape))
-                    .collect::<Result<_, _>>()?,
-            };
-            jobs.push((view, rule, moments));
         }
         self.t += 1;
-        let (config, t) = (self.config, self.t);
-        let reports: Vec<Result<Option<f64>, TrainError>> = jobs
-            .par_iter_mut()
-            .map(|(view, rule, moments)| {
-                let lr = lr * rule.lr_scale;
-                update(
-                    &config,
-                    view,
-                    moments,
-                    (lr, rule.weight_decay),
-                    t,
-                    gradient_scale,
-                )
-            })
-            .collect();
-        let updated = jobs.len();
-        for (view, _, moments) in jobs {
-            self.moments.insert(view.name.to_owned(), moments);
-        }
-        let mut extremes: Option<(f64, f64)> = None;
-        for report in reports {
-            if let Some(value) = report? {
-                let (low, high) = extremes.unwrap_or((value, value));
-                extremes = Some((low.min(value), high.max(value)));
+        let mut report = StepReport::default();
+        for view in parameters.iter_mut() {
+            let rule = self.groups.rule(view.name)?;
+            if rule.trained {
+                let scale = (lr, gradient_scale);
+                let (name, shape) = (view.name, view.shape);
+                report.add(self.update(
+                    exec,
+                    name,
+                    shape,
+                    rule,
+                    scale,
+                    view.value,
+                    view.gradient,
+                )?);
             }
         }
-        Ok(StepReport { updated, extremes })
+        Ok(report)
+    }
+
+    /// As [`Optimizer::step`], for a model's parameters: those that have a gradient.
+    ///
+    /// # Errors
+    /// [`TrainError::Parameter`] when a parameter is unknown; nothing is changed then.
+    pub fn step_parameters(
+        &mut self,
+        exec: &Exec,
+        parameters: &[Parameter],
+        gradients: &Gradients,
+        lr: f64,
+        gradient_scale: f32,
+    ) -> Result<StepReport, TrainError> {
+        let with_gradient = || {
+            let pairs = parameters.iter();
+            pairs.filter_map(|parameter| Some((parameter, gradients.get(parameter)?)))
+        };
+        for (parameter, gradient) in with_gradient() {
+            let (values, elements) = (parameter.numel(), gradient.numel());
+            self.check(parameter.name(), parameter.shape(), values, elements)?;
+        }
+        self.t += 1;
+        let mut report = StepReport::default();
+        for (parameter, gradient) in with_gradient() {
+            let (name, shape) = (parameter.name(), parameter.shape());
+            let rule = self.groups.rule(name)?;
+            if rule.trained {
+                let (scale, gradient) = ((lr, gradient_scale), gradient.as_slice()?);
+                let one = parameter.update(|values: &mut [f32]| {
+                    self.update(exec, name, shape, rule, scale, values, gradient)
+                });
+                report.add(one??);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Refuses a parameter that is unknown or whose slices have wrong lengths.
+    fn check(
+        &self,
+        name: &str,
+        shape: &[usize],
+        values: usize,
+        gradient: usize,
+    ) -> Result<(), TrainError> {
+        self.groups.rule(name)?;
+        let elements: usize = shape.iter().product();
+        if values != elements || gradient != elements {
+            return Err(TrainError::Parameter {
+                parameter: name.to_owned(),
+                found: format!("{values} values and {gradient} elements of its gradient"),
+                expected: format!("{elements}, for shape {shape:?}"),
+            });
+        }
+        match self.moments.get(name).and_then(|moments| moments.first()) {
+            Some(moment) => state::check_size(name, moment.numel(), elements),
+            None => Ok(()),
+        }
+    }
+
+    /// Updates one parameter; gives the RMS or the trust ratio of rules that have one.
+    #[allow(clippy::too_many_arguments)]
+    fn update(
+        &mut self,
+        exec: &Exec,
+        name: &str,
+        shape: &[usize],
+        rule: ParameterRule,
+        (lr, gradient_scale): (f64, f32),
+        values: &mut [f32],
+        gradient: &[f32],
+    ) -> Result<Option<f64>, TrainError> {
+        let moments = match self.moments.get_mut(name) {
+            Some(moments) => moments,
+            None => {
+                let names = self.config.moments().iter();
+                let zeros = names.map(|_| Tensor::zeros(DType::F32, shape));
+                let zeros = zeros.collect::<Result<_, _>>()?;
+                self.moments.entry(name.to_owned()).or_insert(zeros)
+            }
+        };
+        let step = Step {
+            lr: lr * rule.lr_scale,
+            weight_decay: rule.weight_decay,
+            // Beyond 2³² updates the corrections are 1 long since.
+            t: u32::try_from(self.t).unwrap_or(u32::MAX),
+            gradient_scale,
+        };
+        rules::update(
+            exec,
+            &self.config,
+            step,
+            values,
+            gradient,
+            moments,
+            &mut self.scratch,
+        )
     }
 
     /// What it remembers, as tensors `optimizer.MOMENT.NAME` for a checkpoint, to be kept with
@@ -367,96 +301,14 @@ impl Optimizer {
     }
 }
 
-fn check_view(view: &ParameterView<'_>) -> Result<(), TrainError> {
-    let elements: usize = view.shape.iter().product();
-    if view.value.len() == elements && view.gradient.len() == elements {
-        return Ok(());
-    }
-    Err(TrainError::Parameter {
-        parameter: view.name.to_owned(),
-        found: format!(
-            "{} values and {} elements of its gradient",
-            view.value.len(),
-            view.gradient.len()
-        ),
-        expected: format!("{elements}, for shape {:?}", view.shape),
-    })
-}
-
-/// Applies the rule to one parameter; gives the RMS or the trust ratio of rules that have one.
-fn update(
-    config: &OptimizerConfig,
-    view: &mut ParameterView<'_>,
-    moments: &mut [Tensor],
-    (lr, weight_decay): (f64, f64),
-    t: u64,
-    scale: f32,
-) -> Result<Option<f64>, TrainError> {
-    let adam = |(beta1, beta2): (f64, f64), eps| AdamStep {
-        lr,
-        beta1,
-        beta2,
-        eps,
-        weight_decay,
-        t,
-        scale,
-    };
-    let (first, second) = match moments {
-        [] => (&mut [][..], &mut [][..]),
-        [first] => (first.as_mut_slice::<f32>()?, &mut [][..]),
-        [first, second, ..] => (first.as_mut_slice()?, second.as_mut_slice()?),
-    };
-    let (p, g) = (&mut *view.value, view.gradient);
-    match *config {
-        OptimizerConfig::AdamW { betas, eps } => {
-            rules::adamw(p, g, first, second, &adam(betas, eps));
-        }
-        OptimizerConfig::BertAdam { betas, eps } => {
-            rules::bert_adam(p, g, first, second, &adam(betas, eps));
-        }
-        OptimizerConfig::StableAdamW { betas, eps } => {
-            let step = adam(betas, eps);
-            return Ok(Some(rules::stable_adamw(p, g, first, second, &step)));
-        }
-        OptimizerConfig::Lamb {
-            betas,
-            eps,
-            trust_all,
-        } => {
-            let trust = trust_all || weight_decay > 0.0;
-            let step = adam(betas, eps);
-            return Ok(Some(rules::lamb(p, g, first, second, &step, trust)));
-        }
-        OptimizerConfig::Lion {
-            betas: (beta1, beta2),
-        } => {
-            let step = LionStep {
-                lr,
-                beta1,
-                beta2,
-                weight_decay,
-                scale,
-            };
-            rules::lion(p, g, first, &step);
-        }
-        OptimizerConfig::Sgd { momentum, nesterov } => {
-            let step = SgdStep {
-                lr,
-                momentum,
-                nesterov,
-                weight_decay,
-                scale,
-            };
-            rules::sgd(p, g, first, &step);
-        }
-    }
-    Ok(None)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::optim::GroupOptions;
+
+    fn exec() -> Exec {
+        Exec::new(Some(1)).unwrap()
+    }
 
     const ALL: [OptimizerConfig; 7] = [
         OptimizerConfig::adamw(),
@@ -509,7 +361,7 @@ mod tests {
                     gradient: &ga,
                 },
             ];
-            let report = self.optimizer.step(&mut views, lr, 1.0).unwrap();
+            let report = self.optimizer.step(&exec(), &mut views, lr, 1.0).unwrap();
             assert_eq!(report.updated, 2);
         }
     }
@@ -575,7 +427,13 @@ mod tests {
             value,
             gradient: &[1.0],
         });
-        assert_eq!(optimizer.step(&mut views, 0.1, 1.0).unwrap().updated, 1);
+        assert_eq!(
+            optimizer
+                .step(&exec(), &mut views, 0.1, 1.0)
+                .unwrap()
+                .updated,
+            1
+        );
         assert_eq!(a, [1.0]);
         assert_ne!(b, [1.0]);
     }
@@ -592,7 +450,7 @@ mod tests {
             };
             problem
                 .optimizer
-                .step(&mut [view], 0.1, 1.0)
+                .step(&exec(), &mut [view], 0.1, 1.0)
                 .unwrap_err()
                 .to_string()
         };

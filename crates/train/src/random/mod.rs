@@ -5,11 +5,9 @@
 //! resume. The generator is Philox4x32-10 with counter (block, item low, item high, epoch).
 
 mod permutation;
-mod philox;
 
+use bertha_kernels::philox4x32;
 pub use permutation::Permutation;
-pub use philox::philox4x32;
-
 use serde::{Deserialize, Serialize};
 
 /// What random numbers are for. Two streams of a seed share nothing.

@@ -1,6 +1,8 @@
 //! A random order of `0..len` that can be read at any place, without being stored.
 
-use super::{Seed, Stream, philox4x32};
+use bertha_kernels::philox4x32;
+
+use super::{Seed, Stream};
 
 /// Rounds of the Feistel network; each of the two halves is changed by half of them.
 const ROUNDS: u32 = 12;

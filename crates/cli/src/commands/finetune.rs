@@ -1,0 +1,103 @@
+//! `bertha finetune`: teaches a pre-trained model a task.
+
+use std::path::PathBuf;
+
+use bertha_autograd::Session;
+use bertha_models::{Config, TrainableModel};
+use bertha_tokenizer::Tokenizer;
+use bertha_train::collate::BatchSize;
+use bertha_train::trainer::Trainer;
+use clap::Args;
+
+use crate::args::{Global, ModelDir};
+use crate::commands::task_data::{Reading, TaskName};
+use crate::commands::training::{Defaults, Training, limit_threads};
+use crate::failure::Result;
+
+/// Teach a pre-trained model a task
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Teaches a pre-trained model a task from labelled examples: to classify texts or pairs of texts, \
+to give them numbers, to tag words, to answer questions. The head of the task is made new where the model \
+has none. The trained folder is read by bertha's commands and by transformers.",
+    after_long_help = HELP
+)]
+pub struct Finetune {
+    /// What to teach
+    #[arg(long, value_enum)]
+    task: TaskName,
+    #[command(flatten)]
+    model: ModelDir,
+    /// Examples to learn from
+    #[arg(long, value_name = "FILE")]
+    train: PathBuf,
+    /// Examples to judge by: the model that does best on them is kept
+    #[arg(long, value_name = "FILE")]
+    dev: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    training: Training,
+}
+
+const HELP: &str = "\
+Examples:
+  bertha finetune --task classify --model bert-base --train train.tsv --dev dev.tsv --output sst2
+  bertha finetune --task classify --model bert-base --train mnli.jsonl --text-column premise \\
+      --text-pair-column hypothesis --learning-rate 3e-5 --epochs 2 --output mnli
+  bertha finetune --task tag --model bert-base --train train.conll --dev dev.conll --output ner
+  bertha finetune --task answer --model bert-base --train train-v2.0.json --output squad
+  bertha finetune … --resume        goes on after Ctrl-C or a crash, to the same model
+
+Input:
+  classify, multi-label, regress: a table with a text and a label column (.tsv, .csv, .jsonl).
+  tag: CoNLL, a word and its tag a line, blank lines between sentences.
+  answer: SQuAD's JSON, version 1 or 2.
+
+Defaults:
+  3 epochs, batches of 32 examples, learning rate 5e-5 falling to 0 in a straight line.
+
+Output:
+  One line when it is done; the measures on --dev go to standard error as they come.
+    {\"output\":\"sst2\",\"step\":6315,\"loss\":0.12,\"tokens_per_second\":2450,
+     \"best\":{\"step\":4210,\"metric\":\"accuracy\",\"value\":0.926},\"evaluation\":{…},…}
+  (on one line). The folder holds the model, its record and picture, and checkpoints.";
+
+impl Finetune {
+    /// Runs the command.
+    pub fn run(&self, global: &Global) -> Result<()> {
+        let training = &self.training;
+        limit_threads(training.threads);
+        let dir = self.model.transformer()?;
+        let task = self.task.task();
+        let mut config = Config::from_file(dir.join("config.json"))?;
+        let positions = config.size("max_position_embeddings", Some(512), 1..=1 << 24)?;
+        let max_length = self.reading.max_length(task, positions)?;
+        let tokenizer = Tokenizer::from_dir(&dir)?;
+        let load = |path, labels| {
+            self.reading
+                .load(task, path, &tokenizer, max_length, labels)
+        };
+        let train = load(&self.train, None)?;
+        let labels = train.labels.as_ref();
+        let dev = self.dev.as_ref().map(|dev| load(dev, labels)).transpose()?;
+        task.configure(&mut config, labels);
+        let session = Session::new(training.threads)?;
+        let head = task.head();
+        let model = TrainableModel::from_dir(&dir, config, head, &session, training.seed)?;
+        if !model.fresh.is_empty() {
+            tracing::info!("new layers: {}", model.fresh.join(", "));
+        }
+        let options = training.options(&Defaults {
+            epochs: 3.0,
+            batch: BatchSize::Examples(32),
+            learning_rate: 5e-5,
+            warmup_ratio: 0.0,
+        });
+        let mut trainer = Trainer::new(session, model, task, train.data.examples, options);
+        if let Some(dev) = dev {
+            trainer = trainer.evaluation(dev.data);
+        }
+        training.run(global, trainer, &dir)
+    }
+}

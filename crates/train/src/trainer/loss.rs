@@ -1,0 +1,185 @@
+//! The loss of a batch, by what its targets are.
+
+use bertha_autograd::ops::{self, CrossEntropyOptions, Reduction};
+use bertha_autograd::{Gradients, Session, Var};
+use bertha_models::{ForwardOptions, Model, Outputs};
+use bertha_nn::Batch;
+use bertha_tensor::Tensor;
+
+use crate::TrainError;
+use crate::collate::{Targets, TrainingBatch};
+
+/// A loss whose gradient can be taken.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// What it is.
+    pub value: f64,
+    root: Var,
+    /// What flows into the root; without it the root is the loss itself.
+    flow: Option<Tensor>,
+}
+
+impl Loss {
+    /// Adds the loss's gradient to `gradients`. It can be taken once.
+    ///
+    /// # Errors
+    /// When no parameter that is not frozen led to the loss.
+    pub fn backward(&self, session: &Session, gradients: &mut Gradients) -> Result<(), TrainError> {
+        match &self.flow {
+            None => self.root.backward(session, gradients)?,
+            Some(flow) => self.root.backward_with(session, flow.clone(), gradients)?,
+        }
+        Ok(())
+    }
+}
+
+/// How many single losses a batch has, which their sum is divided by to be a mean: labelled sequences or
+/// tokens, decisions (several classes), numbers, or starts and ends of answers. Over several batches the
+/// sums are divided by the sum of these.
+pub fn loss_terms(batch: &TrainingBatch) -> usize {
+    match &batch.targets {
+        Targets::MultiLabel { values, .. } | Targets::Scores { values, .. } => values.len(),
+        Targets::Spans { starts, ends } => starts.len() + ends.len(),
+        _ => batch.loss_terms(),
+    }
+}
+
+/// Runs a model on a batch and takes the loss: cross-entropy of classes, of tokens, of masked tokens and
+/// of the starts and ends of answers, binary cross-entropy of several classes, squared difference of
+/// numbers; the sum of the single losses divided by `over` (see [`loss_terms`]). Logits are computed only for
+/// the tokens that have a label. A batch without any label has no loss.
+///
+/// # Errors
+/// When the model has another head than the targets need, or a class that it does not know.
+pub fn batch_loss(
+    session: &Session,
+    model: &dyn Model,
+    batch: &TrainingBatch,
+    over: f64,
+    label_smoothing: f32,
+) -> Result<Option<Loss>, TrainError> {
+    if loss_terms(batch) == 0 {
+        return Ok(None);
+    }
+    let rows = labelled_rows(&batch.targets);
+    let options = ForwardOptions {
+        logit_rows: rows.as_deref(),
+        ..ForwardOptions::default()
+    };
+    let outputs = model.forward(session, &batch.batch, &options)?;
+    loss_of(session, outputs, batch, over, label_smoothing).map(Some)
+}
+
+/// The packed rows whose logits are wanted, where those of some are enough.
+pub(super) fn labelled_rows(targets: &Targets) -> Option<Vec<u32>> {
+    match targets {
+        Targets::Masked { rows, .. } => Some(rows.clone()),
+        Targets::Tokens(labels) => {
+            let rows = (0..).zip(labels).filter(|(_, label)| **label >= 0);
+            Some(rows.map(|(row, _)| row).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The loss of a model's outputs, whose logits are those of [`labelled_rows`].
+pub(super) fn loss_of(
+    session: &Session,
+    outputs: Outputs,
+    batch: &TrainingBatch,
+    over: f64,
+    label_smoothing: f32,
+) -> Result<Loss, TrainError> {
+    let reduction = Reduction::SumOver(over);
+    let classes = |logits: Option<Var>, labels: Vec<i64>| {
+        let options = CrossEntropyOptions {
+            label_smoothing,
+            class_weights: None,
+            reduction,
+        };
+        let logits = logits.ok_or_else(|| no_head("logits"))?;
+        Ok::<_, TrainError>(ops::cross_entropy(session, logits, &labels, &options)?)
+    };
+    let logits = outputs.logits;
+    let root = match &batch.targets {
+        Targets::None => return Err(no_head("targets")),
+        Targets::Classes(labels) => {
+            classes(logits, labels.iter().map(|&label| label.into()).collect())?
+        }
+        Targets::Masked { ids, .. } => classes(logits, ids.iter().map(|&id| id.into()).collect())?,
+        Targets::Tokens(labels) => {
+            let labelled = labels.iter().filter(|&&label| label >= 0);
+            classes(logits, labelled.map(|&label| label.into()).collect())?
+        }
+        Targets::MultiLabel { values, .. } => {
+            let logits = logits.ok_or_else(|| no_head("logits"))?;
+            ops::binary_cross_entropy(session, logits, values, reduction)?
+        }
+        Targets::Scores { values, .. } => {
+            let logits = logits.ok_or_else(|| no_head("logits"))?;
+            ops::mean_squared_error(session, logits, values, reduction)?
+        }
+        Targets::Spans { starts, ends } => {
+            let both = outputs.start_logits.zip(outputs.end_logits);
+            let (start, end) = both.ok_or_else(|| no_head("span logits"))?;
+            return span_loss(session, &batch.batch, [(start, starts), (end, ends)], over);
+        }
+    };
+    Ok(Loss {
+        value: f64::from(root.tensor().item::<f32>()?),
+        root,
+        flow: None,
+    })
+}
+
+/// Cross-entropy over the tokens of each sequence. Sequences differ in length, so that the softmax is taken
+/// here and its gradient (softmax minus target) becomes the factor of a product with the logits.
+fn span_loss(
+    session: &Session,
+    batch: &Batch,
+    sides: [(Var, &Vec<u32>); 2],
+    over: f64,
+) -> Result<Loss, TrainError> {
+    let mut value = 0.0;
+    let mut products = Vec::new();
+    for (logits, targets) in sides {
+        let values = logits.as_slice()?;
+        let mut factors = vec![0.0f32; values.len()];
+        for (sequence, &target) in targets.iter().enumerate() {
+            let range = batch.range(sequence);
+            let (values, factors) = (&values[range.clone()], &mut factors[range]);
+            let Some(&wanted) = values.get(target as usize) else {
+                return Err(TrainError::Example {
+                    example: sequence,
+                    found: format!("an answer at token {target}"),
+                    expected: format!("one of its {} tokens", values.len()),
+                });
+            };
+            let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let power = |x: f32| f64::from(x - most).exp();
+            let sum: f64 = values.iter().map(|&x| power(x)).sum();
+            value += (sum.ln() - f64::from(wanted - most)) / over;
+            for (factor, &x) in factors.iter_mut().zip(values) {
+                *factor = (power(x) / sum / over) as f32;
+            }
+            factors[target as usize] -= (1.0 / over) as f32;
+        }
+        let factors = Tensor::from_vec(factors, logits.shape())?;
+        products.push(ops::mul(session, &logits, &Var::constant(factors))?);
+    }
+    let root = ops::add(session, &products[0], &products[1])?;
+    let flow = Tensor::full(1.0f32, root.shape())?;
+    Ok(Loss {
+        value,
+        root,
+        flow: Some(flow),
+    })
+}
+
+fn no_head(what: &str) -> TrainError {
+    TrainError::Setting {
+        setting: "the model's head",
+        found: format!("one without {what}"),
+        expected: "the head of the task".into(),
+    }
+}

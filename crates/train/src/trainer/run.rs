@@ -1,0 +1,616 @@
+//! A run under way.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bertha_autograd::Gradients;
+use bertha_tensor::{Checkpoint, Tensor};
+use serde_json::{Value, json};
+
+use super::checkpoint::{
+    BEST, Best, State, checkpoint_folder, checkpoints, copy_tokenizer, prune, write_folder,
+    write_text,
+};
+use super::{
+    End, Every, Outcome, Plan, Progress, Scores, Signal, Summary, Task, Trainer, batch_loss,
+    evaluate, loss_terms,
+};
+use crate::TrainError;
+use crate::collate::{Batches, Sampler, TrainingBatch, collate, deal};
+use crate::collective::plan_buckets;
+use crate::curve;
+use crate::optim::{Ema, Optimizer, ParameterGroups, clip_factor, global_norm};
+use crate::random::{Seed, Stream};
+use crate::record::{Record, Recorder, read_records};
+use crate::schedule::Schedule;
+
+/// A trainer with all that changes while it runs.
+pub(super) struct Run<'a> {
+    trainer: Trainer<'a>,
+    lengths: Vec<u32>,
+    batches: Batches,
+    schedule: Schedule,
+    steps: u64,
+    optimizer: Optimizer,
+    ema: Option<Ema>,
+    gradients: Gradients,
+    /// Parameters by index, in the groups that their gradients are summed in over the ranks.
+    buckets: Vec<Vec<usize>>,
+    state: State,
+    recorder: Option<Recorder>,
+    spent: Spent,
+    /// Sum and number of the losses of updates since the run started, and since the last record.
+    losses: [(f64, u64); 2],
+    /// Tokens and time at the last record.
+    recorded: (u64, Duration),
+    metric: String,
+    scores: Scores,
+}
+
+/// Where the time went, and for how many tokens.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    all: Duration,
+    forward: Duration,
+    backward: Duration,
+    optimizer: Duration,
+    tokens: u64,
+}
+
+/// What an update did.
+struct Update {
+    loss: f64,
+    learning_rate: f64,
+    gradient_norm: f64,
+}
+
+const RECORD: &str = "metrics.jsonl";
+
+impl<'a> Run<'a> {
+    /// Checks the settings, and reads the checkpoint of a run that is resumed.
+    pub(super) fn start(trainer: Trainer<'a>) -> Result<Self, TrainError> {
+        let options = &trainer.options;
+        options.check()?;
+        if (trainer.task == Task::MaskedLm) != trainer.masker.is_some() {
+            return Err(TrainError::Setting {
+                setting: "the masker",
+                found: match trainer.masker {
+                    Some(_) => "there".into(),
+                    None => "missing".into(),
+                },
+                expected: "one for masked language modelling, and none otherwise".into(),
+            });
+        }
+        let lengths = trainer.examples.lengths();
+        let seed = Seed::new(options.seed);
+        let sampler = Sampler::new(lengths.clone(), options.sampler(), seed)?;
+        let steps = options.steps(&sampler);
+        let (rate, decay) = (options.learning_rate, options.decay);
+        let schedule = Schedule::new(rate, steps, options.warmup, decay)?;
+        let parameters = &trainer.model.parameters;
+        let shapes = parameters.iter().map(|p| (p.name(), p.shape()));
+        let groups = ParameterGroups::new(shapes, &options.groups)?;
+        for parameter in parameters {
+            // No gradient is computed for what no update changes.
+            parameter.set_frozen(!groups.rule(parameter.name())?.trained);
+        }
+        let mut optimizer = Optimizer::new(options.optimizer, groups)?;
+        let mut ema = options.ema.map(Ema::new).transpose()?;
+        let sizes: Vec<usize> = parameters.iter().map(|p| p.numel()).collect();
+        let setup = setup(&trainer);
+        let mut state = State::new(setup.clone());
+        if let Some(output) = &trainer.output {
+            let last = checkpoints(&output.folder)?.pop();
+            match (trainer.resume, last) {
+                (true, Some((_, folder))) => {
+                    let ema = ema.as_mut();
+                    state = State::read(&folder, &setup, &mut optimizer, ema, parameters)?;
+                }
+                (false, last) if last.is_some() || output.folder.join(RECORD).exists() => {
+                    return Err(TrainError::Run {
+                        path: output.folder.clone(),
+                        problem: "there is a training run in this folder already: resume it, or take another \
+                                  folder"
+                            .into(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        let metric = options.metric.clone();
+        let mut run = Self {
+            batches: Batches::new(sampler, state.cursor),
+            lengths,
+            schedule,
+            steps,
+            optimizer,
+            ema,
+            gradients: Gradients::new(),
+            buckets: plan_buckets(&sizes),
+            state,
+            recorder: None,
+            spent: Spent::default(),
+            losses: [(0.0, 0); 2],
+            recorded: (0, Duration::ZERO),
+            metric: metric.unwrap_or_else(|| trainer.task.metric().to_owned()),
+            scores: Scores::new(),
+            trainer,
+        };
+        run.open_folder()?;
+        Ok(run)
+    }
+
+    /// The folder, where this rank writes one.
+    fn folder(&self) -> Option<&Path> {
+        let output = self.trainer.output.as_ref();
+        let output = output.filter(|_| self.trainer.collective.rank() == 0);
+        output.map(|output| output.folder.as_path())
+    }
+
+    /// Makes the folder and starts its record.
+    fn open_folder(&mut self) -> Result<(), TrainError> {
+        let Some(folder) = self.folder().map(Path::to_path_buf) else {
+            return Ok(());
+        };
+        fs::create_dir_all(&folder).map_err(TrainError::io(&folder, "create the folder"))?;
+        prune(&folder, usize::MAX)?;
+        let trainer = &self.trainer;
+        let config: Value =
+            serde_json::from_str(&trainer.model.config.to_json()).unwrap_or(Value::Null);
+        let training = json!({
+            "bertha": env!("CARGO_PKG_VERSION"),
+            "setup": setup(trainer),
+            "steps": self.steps,
+            "warmup_steps": self.schedule.warmup_steps(),
+            "metric": self.metric,
+            "evaluation_examples": trainer.evaluation.as_ref().map(|data| data.examples.len()),
+            "parameters": trainer.model.numel(),
+            "fresh_parameters": trainer.model.fresh,
+            "config": config,
+        });
+        write_text(&folder.join("training.json"), &format!("{training:#}\n"))?;
+        let record = folder.join(RECORD);
+        self.recorder = Some(match self.state.step {
+            0 => Recorder::create(record)?,
+            step => Recorder::resume(record, step)?,
+        });
+        Ok(())
+    }
+
+    /// Trains to the end, or until something ends it early.
+    pub(super) fn train(mut self) -> Result<Outcome, TrainError> {
+        let plan = Plan {
+            steps: self.steps,
+            done: self.state.step,
+            examples: self.trainer.examples.len(),
+            tokens: self.trainer.examples.tokens(),
+            parameters: self.trainer.model.numel(),
+        };
+        self.trainer.observer.started(&plan);
+        let mut end = End::Complete;
+        while self.state.step < self.steps {
+            let epochs = self.batches.epochs();
+            let started = Instant::now();
+            let update = self.update().map_err(|source| match source {
+                // Ranks, files and data have words of their own.
+                TrainError::NonFinite { .. } | TrainError::Loss { .. } => TrainError::Update {
+                    step: self.state.step + 1,
+                    source: Box::new(source),
+                },
+                other => other,
+            })?;
+            self.spent.all += started.elapsed();
+            let step = self.state.step;
+            let last = step == self.steps;
+            if last || step.is_multiple_of(self.trainer.options.log_every.max(1)) {
+                self.record(&update)?;
+            }
+            let signal = self.trainer.observer.step(&Progress {
+                step,
+                steps: self.steps,
+                epoch: self.epoch(),
+                loss: update.loss,
+                learning_rate: update.learning_rate,
+                gradient_norm: update.gradient_norm,
+                tokens: self.spent.tokens,
+                elapsed: self.spent.all,
+            });
+            let new_epoch = self.batches.epochs() > epochs;
+            let due = |every: Every| match every {
+                Every::Never => false,
+                Every::Epoch => last || new_epoch,
+                Every::Steps(steps) => last || step.is_multiple_of(steps.max(1)),
+            };
+            let options = &self.trainer.options;
+            let (evaluates, saves) = (due(options.evaluate_every), due(options.checkpoint_every));
+            if self.agree(signal == Signal::Stop)? {
+                end = End::Stopped;
+            } else if evaluates && self.trainer.evaluation.is_some() {
+                self.evaluate()?;
+                let patience = self.trainer.options.patience;
+                if !last && patience.is_some_and(|patience| self.state.stale >= patience.max(1)) {
+                    end = End::Early;
+                }
+            }
+            if saves || end != End::Complete {
+                self.save_checkpoint()?;
+            }
+            if end != End::Complete {
+                break;
+            }
+        }
+        self.finish(end)
+    }
+
+    /// Whether any rank says so.
+    fn agree(&mut self, says: bool) -> Result<bool, TrainError> {
+        let mut sum = [f32::from(u8::from(says))];
+        self.trainer.collective.all_reduce_sum(&mut sum)?;
+        Ok(sum[0] > 0.0)
+    }
+
+    /// One update.
+    fn update(&mut self) -> Result<Update, TrainError> {
+        let seed = Seed::new(self.trainer.options.seed);
+        let (rank, world) = (
+            self.trainer.collective.rank(),
+            self.trainer.collective.world(),
+        );
+        let mut batches: Vec<TrainingBatch> = Vec::new();
+        for _ in 0..self.trainer.options.accumulation {
+            let (mut numbers, epoch) = self.batches.next_batch();
+            let tokens = numbers.iter().map(|&i| u64::from(self.lengths[i as usize]));
+            self.state.examples += numbers.len() as u64;
+            let tokens: u64 = tokens.sum();
+            self.state.tokens += tokens;
+            self.spent.tokens += tokens;
+            if world > 1 {
+                numbers = deal(&numbers, &self.lengths, rank, world);
+            }
+            let masking = self
+                .trainer
+                .masker
+                .as_ref()
+                .map(|masker| (masker, seed, epoch));
+            batches.push(collate(&self.trainer.examples, &numbers, masking)?);
+        }
+        let terms: usize = batches.iter().map(loss_terms).sum();
+        let over = self.sum_count(terms)? as f64;
+        self.gradients.clear();
+        let key = seed.key(Stream::Dropout);
+        let dropout = u64::from(key[0]) | u64::from(key[1]) << 32;
+        let mut loss = 0.0;
+        for batch in &batches {
+            let pass = self.state.micro_batches * world as u64 + rank as u64;
+            self.state.micro_batches += 1;
+            // Dropout counts in 32 bits, and would begin again after 4 billion passes.
+            let session = self.trainer.session.training(dropout, pass as u32);
+            let started = Instant::now();
+            let smoothing = self.trainer.options.label_smoothing;
+            let model = self.trainer.model.model.as_ref();
+            let part = batch_loss(&session, model, batch, over, smoothing)?;
+            self.spent.forward += started.elapsed();
+            if let Some(part) = part {
+                let started = Instant::now();
+                loss += part.value;
+                if part.value.is_finite() {
+                    part.backward(&session, &mut self.gradients)?;
+                }
+                self.spent.backward += started.elapsed();
+            }
+        }
+        if world > 1 {
+            let mut sum = [loss as f32];
+            self.trainer.collective.all_reduce_sum(&mut sum)?;
+            loss = f64::from(sum[0]);
+        }
+        if !loss.is_finite() {
+            return Err(TrainError::Loss { value: loss });
+        }
+        let started = Instant::now();
+        if world > 1 {
+            self.reduce()?;
+        }
+        let exec = self.trainer.session.exec();
+        let parameters = &self.trainer.model.parameters;
+        let mut gradients = Vec::with_capacity(parameters.len());
+        for parameter in parameters {
+            if let Some(gradient) = self.gradients.get(parameter) {
+                gradients.push((parameter.name(), gradient.as_slice::<f32>()?));
+            }
+        }
+        let gradient_norm = global_norm(exec, gradients)?;
+        let scale = match self.trainer.options.max_gradient_norm {
+            Some(largest) => clip_factor(gradient_norm, largest),
+            None => 1.0,
+        };
+        let learning_rate = self.schedule.lr(self.state.step);
+        let gradients = &self.gradients;
+        self.optimizer
+            .step_parameters(exec, parameters, gradients, learning_rate, scale)?;
+        if let Some(ema) = &mut self.ema {
+            let weights: Vec<_> = parameters.iter().map(|p| (p.name(), p.value())).collect();
+            ema.update(weights.iter().map(|(name, value)| (*name, value)))?;
+        }
+        self.spent.optimizer += started.elapsed();
+        self.state.step += 1;
+        self.state.cursor = self.batches.cursor();
+        for losses in &mut self.losses {
+            losses.0 += loss;
+            losses.1 += 1;
+        }
+        Ok(Update {
+            loss,
+            learning_rate,
+            gradient_norm,
+        })
+    }
+
+    /// A count summed over all ranks, exactly.
+    fn sum_count(&mut self, count: usize) -> Result<u64, TrainError> {
+        // f32 holds whole numbers up to 2²⁴: two halves of 12 bits each leave room for 4096 ranks.
+        let mut parts = [0, 12, 24].map(|shift| ((count >> shift) & 0xFFF) as f32);
+        self.trainer.collective.all_reduce_sum(&mut parts)?;
+        Ok(parts
+            .iter()
+            .rev()
+            .fold(0, |sum, &part| (sum << 12) + part as u64))
+    }
+
+    /// Sums the gradients over all ranks, bucket by bucket.
+    fn reduce(&mut self) -> Result<(), TrainError> {
+        for bucket in &self.buckets {
+            let parameters: Vec<_> = bucket
+                .iter()
+                .map(|&i| &self.trainer.model.parameters[i])
+                .filter(|parameter| !parameter.is_frozen())
+                .collect();
+            let mut flat = Vec::new();
+            for parameter in &parameters {
+                match self.gradients.get(parameter) {
+                    Some(gradient) => flat.extend_from_slice(gradient.as_slice::<f32>()?),
+                    // A rank whose part of the batch has no label.
+                    None => flat.resize(flat.len() + parameter.numel(), 0.0),
+                }
+            }
+            self.trainer.collective.all_reduce_sum(&mut flat)?;
+            let mut rest = &flat[..];
+            for parameter in &parameters {
+                let (values, after) = rest.split_at(parameter.numel());
+                let sum = Tensor::from_slice(values, parameter.shape())?;
+                self.gradients.set(parameter, sum)?;
+                rest = after;
+            }
+        }
+        Ok(())
+    }
+
+    fn epoch(&self) -> f64 {
+        self.state.examples as f64 / self.trainer.examples.len() as f64
+    }
+
+    /// Writes a line about the updates since the last one.
+    fn record(&mut self, update: &Update) -> Result<(), TrainError> {
+        let [_, (sum, count)] = self.losses;
+        let (tokens, time) = self.recorded;
+        let seconds = (self.spent.all - time).as_secs_f64();
+        let rate = (self.spent.tokens - tokens) as f64 / seconds.max(1e-9);
+        let record = Record::new(self.state.step)
+            .with("epoch", self.epoch())
+            .with("loss", sum / count.max(1) as f64)
+            .with("lr", update.learning_rate)
+            .with("gradient_norm", update.gradient_norm)
+            .with("tokens", self.state.tokens as f64)
+            .with("tokens_per_second", rate.round());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.write(&record)?;
+        }
+        self.losses[1] = (0.0, 0);
+        self.recorded = (self.spent.tokens, self.spent.all);
+        Ok(())
+    }
+
+    /// Lets `work` see the model as it is evaluated and saved: with the averaged weights, where there are.
+    fn with_final_weights<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        let Some(ema) = &self.ema else {
+            return work(self);
+        };
+        let parameters = self.trainer.model.parameters.clone();
+        let last: Vec<Tensor> = parameters.iter().map(|p| p.value()).collect();
+        for parameter in &parameters {
+            if let Some(mean) = ema.get(parameter.name()) {
+                parameter.set(mean.clone())?;
+            }
+        }
+        let result = work(self);
+        for (parameter, value) in parameters.iter().zip(last) {
+            parameter.set(value)?;
+        }
+        result
+    }
+
+    /// Evaluates the model, and keeps it where it is the best so far.
+    fn evaluate(&mut self) -> Result<(), TrainError> {
+        self.with_final_weights(|run| {
+            run.scores = run.evaluated()?;
+            let value = run.scores.get(&run.metric).copied();
+            let value = value.ok_or_else(|| TrainError::Setting {
+                setting: "the measure of the best model",
+                found: format!("`{}`", run.metric),
+                expected: format!(
+                    "one of {}",
+                    run.scores.keys().cloned().collect::<Vec<_>>().join(", ")
+                ),
+            })?;
+            let better =
+                run.state
+                    .best
+                    .as_ref()
+                    .is_none_or(|best| match Task::is_gain(&run.metric) {
+                        true => value > best.value,
+                        false => value < best.value,
+                    });
+            // NaN (a correlation of constants) is better than nothing, and worse than everything.
+            let best = run.state.best.as_ref();
+            let better = better || best.is_some_and(|best| best.value.is_nan() && !value.is_nan());
+            let step = run.state.step;
+            let mut record = Record::new(step).with("epoch", run.epoch());
+            for (name, &value) in &run.scores {
+                record = record.with(&format!("dev_{name}"), value);
+            }
+            if let Some(recorder) = &mut run.recorder {
+                recorder.write(&record)?;
+            }
+            if better {
+                run.state.best = Some(Best {
+                    step,
+                    metric: run.metric.clone(),
+                    value,
+                });
+                run.state.stale = 0;
+                if let Some(folder) = run.folder().map(|folder| folder.join(BEST)) {
+                    write_folder(&folder, |to| run.save_model(to))?;
+                }
+            } else {
+                run.state.stale += 1;
+            }
+            let scores = std::mem::take(&mut run.scores);
+            run.trainer.observer.evaluated(step, &scores, better);
+            run.scores = scores;
+            run.draw()
+        })
+    }
+
+    fn evaluated(&self) -> Result<Scores, TrainError> {
+        let trainer = &self.trainer;
+        let Some(data) = &trainer.evaluation else {
+            return Ok(Scores::new());
+        };
+        let options = &trainer.options;
+        evaluate(
+            &trainer.session,
+            trainer.model.model.as_ref(),
+            trainer.task,
+            data,
+            trainer.masker.as_ref(),
+            (options.evaluation_batch_tokens, Seed::new(options.seed)),
+        )
+    }
+
+    /// Writes the model and its tokenizer into a folder.
+    fn save_model(&self, folder: &Path) -> Result<(), TrainError> {
+        self.trainer.model.save(folder)?;
+        match &self.trainer.output {
+            Some(output) => copy_tokenizer(&output.tokenizer, folder),
+            None => Ok(()),
+        }
+    }
+
+    fn save_checkpoint(&mut self) -> Result<(), TrainError> {
+        let Some(run) = self.folder().map(Path::to_path_buf) else {
+            return Ok(());
+        };
+        let folder = checkpoint_folder(&run, self.state.step);
+        if let Some(parent) = folder.parent() {
+            fs::create_dir_all(parent).map_err(TrainError::io(parent, "create the folder"))?;
+        }
+        write_folder(&folder, |to| {
+            self.with_final_weights(|run| run.save_model(to))?;
+            let weights = &self.trainer.model.parameters;
+            self.state
+                .write(to, &self.optimizer, self.ema.as_ref(), weights)
+        })?;
+        prune(&run, self.trainer.options.keep_checkpoints)?;
+        self.draw()?;
+        self.trainer.observer.saved(&folder);
+        Ok(())
+    }
+
+    /// Draws the record.
+    fn draw(&self) -> Result<(), TrainError> {
+        let Some(folder) = self.folder() else {
+            return Ok(());
+        };
+        let records = read_records(folder.join(RECORD))?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let picture = curve::draw(&name, &curve::panels(&records));
+        write_text(&folder.join("curve.svg"), &picture)
+    }
+
+    /// Takes the best weights, or the averaged ones, and saves the model.
+    fn finish(mut self, end: End) -> Result<Outcome, TrainError> {
+        let best: Option<PathBuf> = self
+            .trainer
+            .output
+            .as_ref()
+            .filter(|_| self.state.best.is_some() && end != End::Stopped)
+            .map(|output| output.folder.join(BEST).join("model.safetensors"));
+        // The first rank has written it.
+        self.trainer.collective.barrier()?;
+        let last = self.state.best.as_ref().map(|best| best.step) == Some(self.state.step);
+        match best.filter(|best| best.exists()) {
+            Some(best) => {
+                let best = Checkpoint::open(best)?;
+                for parameter in &self.trainer.model.parameters {
+                    parameter.set(best.get(parameter.name())?.copy())?;
+                }
+                if !last || self.scores.is_empty() {
+                    self.scores = self.evaluated()?;
+                }
+            }
+            None => {
+                for parameter in &self.trainer.model.parameters {
+                    let mean = self.ema.as_ref().and_then(|ema| ema.get(parameter.name()));
+                    if let Some(mean) = mean {
+                        parameter.set(mean.copy())?;
+                    }
+                }
+                if end == End::Stopped {
+                    self.scores = Scores::new();
+                }
+            }
+        }
+        if let Some(folder) = self.folder().filter(|_| end != End::Stopped) {
+            self.save_model(folder)?;
+            self.draw()?;
+            let folder = folder.to_path_buf();
+            self.trainer.observer.saved(&folder);
+        }
+        let [(sum, count), _] = self.losses;
+        let seconds = |time: Duration| time.as_secs_f64();
+        let summary = Summary {
+            end,
+            step: self.state.step,
+            steps: self.steps,
+            epoch: self.epoch(),
+            loss: sum / count as f64,
+            tokens: self.spent.tokens,
+            seconds: seconds(self.spent.all),
+            forward_seconds: seconds(self.spent.forward),
+            backward_seconds: seconds(self.spent.backward),
+            optimizer_seconds: seconds(self.spent.optimizer),
+            best: self.state.best,
+            evaluation: self.scores,
+        };
+        Ok(Outcome {
+            model: self.trainer.model,
+            summary,
+        })
+    }
+}
+
+/// What a resumed run must have in common with the run that it goes on from.
+fn setup(trainer: &Trainer<'_>) -> Value {
+    json!({
+        "task": trainer.task,
+        "options": trainer.options,
+        "masking": trainer.masker.as_ref().map(|masker| masker.options()),
+        "examples": trainer.examples.len(),
+        "tokens": trainer.examples.tokens(),
+        "ranks": trainer.collective.world(),
+    })
+}
