@@ -1,8 +1,9 @@
 //! What operations with broadcasting share: NumPy's rule for shapes, values side by side, and the way back.
 
-use bertha_tensor::{DType, Element, Tensor};
+use bertha_tensor::{Element, Tensor};
 
 use super::OpInfo;
+use super::reduce::sum_axes_of;
 use crate::{AutogradError, Session};
 
 /// The shape that two shapes broadcast to: aligned at the last dimension, a dimension of 1 repeats.
@@ -81,44 +82,12 @@ pub(super) fn sum_to(
     if gradient.shape() == shape {
         return Ok(gradient);
     }
-    match gradient.dtype() {
-        DType::F64 => sum_to_typed::<f64>(session, &gradient, shape),
-        _ => sum_to_typed::<f32>(session, &gradient, shape),
-    }
-}
-
-fn sum_to_typed<T: Element + std::ops::AddAssign>(
-    session: &Session,
-    gradient: &Tensor,
-    shape: &[usize],
-) -> Result<Tensor, AutogradError> {
-    let mut out = Tensor::zeros_in(session.pool(), T::DTYPE, shape)?;
-    let gradient = gradient.contiguous();
-    let from = gradient.shape();
-    // Where a step along each dimension of the gradient leads in the sum: nowhere where it was repeated.
-    let mut strides = vec![0; from.len()];
-    let mut step = 1;
-    for (i, &size) in shape.iter().enumerate().rev() {
-        let axis = i + from.len() - shape.len();
-        strides[axis] = if size == 1 { 0 } else { step };
-        step *= size;
-    }
-    let sums = out.as_mut_slice::<T>()?;
-    let mut index = vec![0; from.len()];
-    let mut at = 0;
-    for &value in gradient.as_slice::<T>()? {
-        sums[at] += value;
-        for axis in (0..from.len()).rev() {
-            index[axis] += 1;
-            at += strides[axis];
-            if index[axis] < from[axis] {
-                break;
-            }
-            at -= strides[axis] * from[axis];
-            index[axis] = 0;
-        }
-    }
-    Ok(out)
+    // Repeated were the leading dimensions that the shape lacks, and those where it has 1.
+    let new = gradient.rank() - shape.len();
+    let axes: Vec<usize> = (0..gradient.rank())
+        .filter(|&axis| axis < new || (shape[axis - new] == 1 && gradient.shape()[axis] != 1))
+        .collect();
+    Ok(sum_axes_of(session, &gradient, &axes)?.reshape(shape)?)
 }
 
 /// Runs a block with `T` as the Rust type of a [`Float`].
