@@ -90,7 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut random = StdRng::seed_from_u64(1);
     let network = Network::new([8, 16], &mut random)?;
 
-    let (epochs, batch, rate, momentum) = (3, 64, 0.02, 0.9);
+    let (epochs, batch, rate, momentum) = (5, 64, 0.02, 0.9);
     let zeros = |parameter: &Parameter| vec![0.0_f32; parameter.numel()];
     let mut velocities = network.parameters().map(zeros);
     let mut gradients = Gradients::new();
@@ -106,7 +106,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             gradients.clear();
             loss.backward(&session, &mut gradients)?;
             for (parameter, velocity) in network.parameters().into_iter().zip(&mut velocities) {
-                let gradient = gradients.get(parameter).ok_or("no gradient")?.as_slice()?;
+                let gradient = gradients.get(parameter).ok_or("no gradient")?;
+                let gradient = gradient.as_slice::<f32>()?;
                 parameter.update(|weights: &mut [f32]| {
                     for ((weight, speed), slope) in weights.iter_mut().zip(velocity).zip(gradient) {
                         *speed = momentum * *speed + slope;

@@ -85,7 +85,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             gradients.clear();
             loss.backward(&session, &mut gradients)?;
             for (parameter, velocity) in network.parameters().into_iter().zip(&mut velocities) {
-                let gradient = gradients.get(parameter).ok_or("no gradient")?.as_slice()?;
+                let gradient = gradients.get(parameter).ok_or("no gradient")?;
+                let gradient = gradient.as_slice::<f32>()?;
                 parameter.update(|weights: &mut [f32]| {
                     for ((weight, speed), slope) in weights.iter_mut().zip(velocity).zip(gradient) {
                         *speed = momentum * *speed + slope;

@@ -1,6 +1,7 @@
 //! MNIST from its IDX files, and what both examples do with a set of images.
 
 use std::error::Error;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,15 +72,14 @@ impl Images {
 /// The training and the test images of the folder that the first argument names.
 pub fn from_arguments() -> Result<(Images, Images), Box<dyn Error>> {
     let folder = std::env::args().nth(1).map(PathBuf::from);
-    let folder = folder.ok_or_else(|| format!("no folder given\n\n{}", how_to_get_them()))?;
+    let folder = folder.ok_or_else(|| Missing("no folder given".into()))?;
     let missing: Vec<&str> = FILES
         .into_iter()
         .filter(|file| !folder.join(file).is_file())
         .collect();
     if !missing.is_empty() {
-        let folder = folder.display();
-        let missing = missing.join(", ");
-        return Err(format!("{folder} lacks {missing}\n\n{}", how_to_get_them()).into());
+        let (folder, missing) = (folder.display(), missing.join(", "));
+        return Err(Missing(format!("{folder} lacks {missing}")).into());
     }
     let [train_images, train_labels, test_images, test_labels] =
         FILES.map(|file| folder.join(file));
@@ -89,14 +89,29 @@ pub fn from_arguments() -> Result<(Images, Images), Box<dyn Error>> {
     ))
 }
 
-fn how_to_get_them() -> String {
-    format!(
-        "Give the folder of the four MNIST files as the argument:\n  {}\n\
-         They are distributed as .gz files (see http://yann.lecun.com/exdb/mnist/ and its mirrors); \
-         unpack them with `gunzip *.gz`.",
-        FILES.join("\n  ")
-    )
+/// What is missing; it prints how to get it.
+struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, files) = (&self.0, FILES.join("\n  "));
+        write!(
+            f,
+            "{what}\n\nGive the folder of the four MNIST files as the argument:\n  {files}\n\
+             They are distributed as .gz files (see https://yann.lecun.com/exdb/mnist/ and its \
+             mirrors): unpack them with `gunzip *.gz`."
+        )
+    }
 }
+
+/// What `main` prints: lines, not a quoted string.
+impl fmt::Debug for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for Missing {}
 
 fn read(images: &Path, labels: &Path) -> Result<Images, Box<dyn Error>> {
     let set = Images {

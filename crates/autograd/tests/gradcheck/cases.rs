@@ -246,7 +246,8 @@ fn losses() -> Vec<Case> {
         .within(0.1, 0.9),
         Case::new("bce_with_logits", &[&[2, 4]], |s, x| {
             let target = Tensor::from_vec(vec![0.0, 1.0, 0.3, 1.0, 0.0, 0.5, 0.0, 1.0], &[2, 4]);
-            let target = bertha_autograd::Var::constant(target.unwrap());
+            let target = target.unwrap().to_dtype(x[0].dtype()).unwrap();
+            let target = bertha_autograd::Var::constant(target);
             ops::bce_with_logits(s, &x[0], &target)
         })
         .within(-4.0, 4.0),

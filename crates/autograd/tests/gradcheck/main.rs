@@ -29,6 +29,11 @@ fn every_operation_with_a_backward_passes() {
 }
 
 #[test]
+fn f32_agrees_with_f64() {
+    cases::all().iter().for_each(check::check_f32);
+}
+
+#[test]
 fn a_wrong_gradient_is_seen() {
     let wrong = check::Case::new("mul", &[&[3], &[3]], |session, x| {
         // x₀·x₁ whose second factor is cut off: the check must miss its gradient.
