@@ -56,21 +56,67 @@ pub(super) fn zip<T: Element>(
     f: impl Fn(T, T) -> T,
 ) -> Result<Tensor, AutogradError> {
     let mut out = Tensor::scratch_in(session.pool(), T::DTYPE, shape)?;
-    if a.shape() == shape && b.shape() == shape && a.is_contiguous() && b.is_contiguous() {
-        let pairs = a.as_slice::<T>()?.iter().zip(b.as_slice::<T>()?);
-        out.as_mut_slice::<T>()?
-            .iter_mut()
-            .zip(pairs)
-            .for_each(|(out, (&a, &b))| *out = f(a, b));
+    if out.numel() == 0 {
         return Ok(out);
     }
     let (a, b) = (a.broadcast_to(shape)?, b.broadcast_to(shape)?);
-    let (a, b) = (a.view::<T>()?, b.view::<T>()?);
-    let values = out.as_mut_slice::<T>()?;
-    for (out, (&a, &b)) in values.iter_mut().zip(a.iter().zip(b.iter())) {
-        *out = f(a, b);
+    let mut axes = joined_axes(shape, a.strides(), b.strides());
+    let inner = axes.pop().unwrap_or([1, 1, 1]);
+    let (a, b) = (
+        a.elements_from_offset::<T>()?,
+        b.elements_from_offset::<T>()?,
+    );
+    let (mut index, mut at_a, mut at_b) = (vec![0; axes.len()], 0, 0);
+    let [len, step_a, step_b] = inner;
+    for out in out.as_mut_slice::<T>()?.chunks_exact_mut(len) {
+        let (a, b) = (&a[at_a..], &b[at_b..]);
+        match (step_a, step_b) {
+            (1, 1) => {
+                let pairs = a[..len].iter().zip(&b[..len]);
+                let pairs = out.iter_mut().zip(pairs);
+                pairs.for_each(|(out, (&a, &b))| *out = f(a, b));
+            }
+            (1, 0) => {
+                let (pairs, b) = (out.iter_mut().zip(&a[..len]), b[0]);
+                pairs.for_each(|(out, &a)| *out = f(a, b));
+            }
+            (0, 1) => {
+                let (pairs, a) = (out.iter_mut().zip(&b[..len]), a[0]);
+                pairs.for_each(|(out, &b)| *out = f(a, b));
+            }
+            _ => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = f(a[i * step_a], b[i * step_b]);
+                }
+            }
+        }
+        for (i, &[len, step_a, step_b]) in index.iter_mut().zip(&axes).rev() {
+            *i += 1;
+            (at_a, at_b) = (at_a + step_a, at_b + step_b);
+            if *i < len {
+                break;
+            }
+            *i = 0;
+            (at_a, at_b) = (at_a - len * step_a, at_b - len * step_b);
+        }
     }
     Ok(out)
+}
+
+/// The axes of two tensors of one shape: size and both strides, with neighbouring axes made one where one stride
+/// describes them in both.
+fn joined_axes(shape: &[usize], a: &[usize], b: &[usize]) -> Vec<[usize; 3]> {
+    let mut axes: Vec<[usize; 3]> = Vec::with_capacity(shape.len());
+    for (&len, (&a, &b)) in shape.iter().zip(a.iter().zip(b)) {
+        match axes.last_mut() {
+            _ if len == 1 => {}
+            Some(outer) if outer[1] == len * a && outer[2] == len * b => {
+                *outer = [outer[0] * len, a, b];
+            }
+            _ => axes.push([len, a, b]),
+        }
+    }
+    axes
 }
 
 /// The gradient of what was broadcast from `shape`: summed over the dimensions that were repeated.
@@ -110,6 +156,35 @@ pub(super) use with_float;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pairs_of_every_layout_are_visited() {
+        let session = Session::new(Some(1)).unwrap();
+        let numbers = |shape: &[usize]| {
+            let len: usize = shape.iter().product();
+            Tensor::from_vec((0..len).map(|i| i as f32).collect(), shape).unwrap()
+        };
+        let shape = [2, 3, 4];
+        let layouts = [
+            numbers(&shape),
+            numbers(&[4]),
+            numbers(&[3, 1]),
+            numbers(&[2, 1, 1]),
+            numbers(&[]),
+            numbers(&[4, 3, 2]).permute(&[2, 1, 0]).unwrap(),
+            numbers(&[3, 4, 2]).permute(&[2, 0, 1]).unwrap(),
+            numbers(&[2, 3, 9]).narrow(2, 3, 4).unwrap(),
+        ];
+        for a in &layouts {
+            for b in &layouts {
+                let found = zip::<f32>(&session, &shape, a, b, |a, b| 100.0 * a + b).unwrap();
+                let wide = |x: &Tensor| x.broadcast_to(&shape).unwrap().to_vec::<f32>().unwrap();
+                let pairs = wide(a).into_iter().zip(wide(b));
+                let expected: Vec<f32> = pairs.map(|(a, b)| 100.0 * a + b).collect();
+                assert_eq!(found.to_vec::<f32>().unwrap(), expected, "{a:?} and {b:?}");
+            }
+        }
+    }
 
     #[test]
     fn gradients_are_summed_over_what_was_repeated() {
