@@ -47,6 +47,24 @@ pub(super) fn map<T: Element>(
     Ok(out)
 }
 
+/// `f(a, b)` for every pair of values of two tensors of one shape, in a tensor of the pool.
+pub(super) fn zip_same<T: Element>(
+    session: &Session,
+    a: &Tensor,
+    b: &Tensor,
+    f: impl Fn(T, T) -> T,
+) -> Result<Tensor, AutogradError> {
+    debug_assert_eq!(a.shape(), b.shape());
+    let mut out = Tensor::scratch_in(session.pool(), T::DTYPE, a.shape())?;
+    let (a, b) = (a.contiguous(), b.contiguous());
+    let pairs = a.as_slice::<T>()?.iter().zip(b.as_slice::<T>()?);
+    out.as_mut_slice::<T>()?
+        .iter_mut()
+        .zip(pairs)
+        .for_each(|(out, (&a, &b))| *out = f(a, b));
+    Ok(out)
+}
+
 /// `f(a, b)` for every pair of values of two tensors that broadcast to `shape`, in a tensor of the pool.
 pub(super) fn zip<T: Element>(
     session: &Session,
@@ -56,33 +74,24 @@ pub(super) fn zip<T: Element>(
     f: impl Fn(T, T) -> T,
 ) -> Result<Tensor, AutogradError> {
     let mut out = Tensor::scratch_in(session.pool(), T::DTYPE, shape)?;
-    if out.numel() == 0 {
-        return Ok(out);
-    }
     let (a, b) = (a.broadcast_to(shape)?, b.broadcast_to(shape)?);
-    let mut axes = joined_axes(shape, a.strides(), b.strides());
-    let inner = axes.pop().unwrap_or([1, 1, 1]);
+    let mut runs = Runs::new(&a, &b);
+    let [len, step_a, step_b] = runs.inner;
     let (a, b) = (
         a.elements_from_offset::<T>()?,
         b.elements_from_offset::<T>()?,
     );
-    let (mut index, mut at_a, mut at_b) = (vec![0; axes.len()], 0, 0);
-    let [len, step_a, step_b] = inner;
-    for out in out.as_mut_slice::<T>()?.chunks_exact_mut(len) {
+    for out in out.as_mut_slice::<T>()?.chunks_exact_mut(len.max(1)) {
+        let [at_a, at_b] = runs.next_start();
         let (a, b) = (&a[at_a..], &b[at_b..]);
         match (step_a, step_b) {
             (1, 1) => {
-                let pairs = a[..len].iter().zip(&b[..len]);
-                let pairs = out.iter_mut().zip(pairs);
+                let pairs = out.iter_mut().zip(a.iter().zip(b));
                 pairs.for_each(|(out, (&a, &b))| *out = f(a, b));
             }
             (1, 0) => {
-                let (pairs, b) = (out.iter_mut().zip(&a[..len]), b[0]);
+                let (pairs, b) = (out.iter_mut().zip(a), b[0]);
                 pairs.for_each(|(out, &a)| *out = f(a, b));
-            }
-            (0, 1) => {
-                let (pairs, a) = (out.iter_mut().zip(&b[..len]), a[0]);
-                pairs.for_each(|(out, &b)| *out = f(a, b));
             }
             _ => {
                 for (i, out) in out.iter_mut().enumerate() {
@@ -90,33 +99,56 @@ pub(super) fn zip<T: Element>(
                 }
             }
         }
-        for (i, &[len, step_a, step_b]) in index.iter_mut().zip(&axes).rev() {
-            *i += 1;
-            (at_a, at_b) = (at_a + step_a, at_b + step_b);
-            if *i < len {
-                break;
-            }
-            *i = 0;
-            (at_a, at_b) = (at_a - len * step_a, at_b - len * step_b);
-        }
     }
     Ok(out)
 }
 
-/// The axes of two tensors of one shape: size and both strides, with neighbouring axes made one where one stride
-/// describes them in both.
-fn joined_axes(shape: &[usize], a: &[usize], b: &[usize]) -> Vec<[usize; 3]> {
-    let mut axes: Vec<[usize; 3]> = Vec::with_capacity(shape.len());
-    for (&len, (&a, &b)) in shape.iter().zip(a.iter().zip(b)) {
-        match axes.last_mut() {
-            _ if len == 1 => {}
-            Some(outer) if outer[1] == len * a && outer[2] == len * b => {
-                *outer = [outer[0] * len, a, b];
+/// The values of two tensors of one shape in runs of one step each, row-major.
+struct Runs {
+    /// Length of a run, and the steps in it.
+    inner: [usize; 3],
+    /// Size and both strides of the axes around it; neighbouring axes are one where one stride describes them in both.
+    axes: Vec<[usize; 3]>,
+    index: Vec<usize>,
+    /// Where the next run starts.
+    next: [usize; 2],
+}
+
+impl Runs {
+    fn new(a: &Tensor, b: &Tensor) -> Self {
+        let mut axes: Vec<[usize; 3]> = Vec::with_capacity(a.rank());
+        let strides = a.strides().iter().zip(b.strides());
+        for (&len, (&a, &b)) in a.shape().iter().zip(strides) {
+            match axes.last_mut() {
+                _ if len == 1 => {}
+                Some(outer) if outer[1] == len * a && outer[2] == len * b => {
+                    *outer = [outer[0] * len, a, b];
+                }
+                _ => axes.push([len, a, b]),
             }
-            _ => axes.push([len, a, b]),
+        }
+        Self {
+            inner: axes.pop().unwrap_or([1, 1, 1]),
+            index: vec![0; axes.len()],
+            axes,
+            next: [0, 0],
         }
     }
-    axes
+
+    fn next_start(&mut self) -> [usize; 2] {
+        let start = self.next;
+        let [a, b] = &mut self.next;
+        for (i, &[len, step_a, step_b]) in self.index.iter_mut().zip(&self.axes).rev() {
+            *i += 1;
+            (*a, *b) = (*a + step_a, *b + step_b);
+            if *i < len {
+                break;
+            }
+            *i = 0;
+            (*a, *b) = (*a - len * step_a, *b - len * step_b);
+        }
+        start
+    }
 }
 
 /// The gradient of what was broadcast from `shape`: summed over the dimensions that were repeated.

@@ -1,6 +1,6 @@
 //! The greater and the lesser of two values, with broadcasting.
 
-use super::broadcast::{broadcast_shape, sum_to, with_float, zip};
+use super::broadcast::{broadcast_shape, sum_to, with_float, zip, zip_same};
 use super::real::Real;
 use super::{Float, OpInfo, differentiable};
 use crate::{AutogradError, Session, Var};
@@ -54,7 +54,7 @@ fn extremum(session: &Session, info: OpInfo, a: &Var, b: &Var) -> Result<Var, Au
                         T::ZERO
                     }
                 })?;
-                zip::<T>(session, &shape, &dy, &share, |dy, share| dy * share)?
+                zip_same::<T>(session, &dy, &share, |dy, share| dy * share)?
             });
             flow.add(&to.source, sum_to(session, dx, &to.shape)?)?;
         }

@@ -2,7 +2,7 @@
 
 use bertha_tensor::Tensor;
 
-use super::broadcast::{map, with_float, zip};
+use super::broadcast::{map, with_float, zip_same};
 use super::index::integers;
 use super::real::{Real, sum};
 use super::reduce::log_sum_exp;
@@ -117,9 +117,8 @@ pub fn mse_loss(session: &Session, input: &Var, target: &Var) -> Result<Var, Aut
     let inputs = [input, target];
     let (tracked, float) = (MSE_LOSS.admit(&inputs)?, MSE_LOSS.float(&inputs)?);
     same_shape(MSE_LOSS, input, target)?;
-    let shape = input.shape().to_vec();
     let (distance, loss) = with_float!(float, T => {
-        let distance = zip::<T>(session, &shape, input.tensor(), target.tensor(), |x, t| x - t)?;
+        let distance = zip_same::<T>(session, input.tensor(), target.tensor(), |x, t| x - t)?;
         let squares = map::<T>(session, &distance, |d| d * d)?;
         let loss = mean::<T>(&squares)?;
         (distance, loss)
@@ -156,11 +155,10 @@ pub fn bce_with_logits(
     let tracked = BCE_WITH_LOGITS.admit(&inputs)?;
     let float = BCE_WITH_LOGITS.float(&inputs)?;
     same_shape(BCE_WITH_LOGITS, logits, target)?;
-    let shape = logits.shape().to_vec();
     let (x, t) = (logits.tensor().clone(), target.tensor().clone());
     let loss = with_float!(float, T => {
         // max(x, 0) − x·t + ln(1 + e^(−|x|))
-        let losses = zip::<T>(session, &shape, &x, &t, |x, t| {
+        let losses = zip_same::<T>(session, &x, &t, |x, t| {
             let (x, t) = (x.to_f64(), t.to_f64());
             T::from_f64(x.max(0.0) - x * t + (-x.abs()).exp().ln_1p())
         })?;
@@ -174,7 +172,7 @@ pub fn bce_with_logits(
         let session = flow.session();
         let share = with_float!(float, T => dy.item::<T>()?.to_f64()) / x.numel() as f64;
         if let Some(to) = to_logits {
-            let dx = with_float!(float, T => zip::<T>(session, &shape, &x, &t, |x, t| {
+            let dx = with_float!(float, T => zip_same::<T>(session, &x, &t, |x, t| {
                 (logistic(x) - t) * T::from_f64(share)
             })?);
             flow.add(&to.source, dx)?;
@@ -237,13 +235,9 @@ mod tests {
         let loss = bce_with_logits(&session(), &x, &t).unwrap();
         assert_eq!(loss.tensor().item::<f32>().unwrap(), 500.0);
         let label = Tensor::from_vec(vec![1_i32], &[1]).unwrap();
-        let x = ops_reshape(&x);
+        let x = crate::ops::reshape(&session(), &x, &[1, 2]).unwrap();
         let loss = cross_entropy(&session(), &x, &label, None).unwrap();
         assert_eq!(loss.tensor().item::<f32>().unwrap(), 2000.0);
-    }
-
-    fn ops_reshape(x: &Var) -> Var {
-        super::super::reshape(&session(), x, &[1, 2]).unwrap()
     }
 
     #[test]

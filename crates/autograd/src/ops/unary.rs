@@ -3,7 +3,7 @@
 use bertha_kernels::Activation;
 use bertha_tensor::Tensor;
 
-use super::broadcast::{map, with_float, zip};
+use super::broadcast::{map, with_float, zip_same};
 use super::erf::{erfc, normal_density};
 use super::real::Real;
 use super::{Float, OpInfo, differentiable};
@@ -53,7 +53,7 @@ fn apply<F: Function>(session: &Session, function: F, x: &Var) -> Result<Var, Au
     Ok(F::INFO.record(y, move |flow, dy| {
         let session = flow.session();
         let dx = with_float!(float, T => match kept {
-            Some(kept) => zip::<T>(session, &to.shape, &dy, &kept, |dy, kept| {
+            Some(kept) => zip_same::<T>(session, &dy, &kept, |dy, kept| {
                 dy * function.derivative(kept)
             })?,
             None => map::<T>(session, &dy, |dy| dy * function.derivative(T::ZERO))?,
