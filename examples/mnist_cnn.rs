@@ -7,7 +7,7 @@
 
 use std::error::Error;
 
-use bertha::autograd::ops::{self, Conv2d, Pool2d};
+use bertha::autograd::ops::{self, Conv2d, CrossEntropyOptions, Pool2d};
 use bertha::autograd::{AutogradError, Gradients, Parameter, Session, Var};
 use bertha::tensor::Tensor;
 use rand::seq::SliceRandom;
@@ -101,7 +101,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for indices in order.chunks_exact(batch) {
             let (images, labels) = train.batch(indices)?;
             let logits = network.forward(&session, images)?;
-            let loss = ops::cross_entropy(&session, &logits, &labels, None)?;
+            let loss =
+                ops::cross_entropy(&session, logits, &labels, &CrossEntropyOptions::default())?;
             total += f64::from(loss.tensor().item::<f32>()?);
             gradients.clear();
             loss.backward(&session, &mut gradients)?;

@@ -7,7 +7,8 @@
 
 use std::error::Error;
 
-use bertha::autograd::{AutogradError, Gradients, Parameter, Session, Var, ops};
+use bertha::autograd::ops::{self, CrossEntropyOptions};
+use bertha::autograd::{AutogradError, Gradients, Parameter, Session, Var};
 use bertha::tensor::Tensor;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -80,7 +81,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for indices in order.chunks_exact(batch) {
             let (images, labels) = train.batch(indices)?;
             let logits = network.forward(&session, images)?;
-            let loss = ops::cross_entropy(&session, &logits, &labels, None)?;
+            let loss =
+                ops::cross_entropy(&session, logits, &labels, &CrossEntropyOptions::default())?;
             total += f64::from(loss.tensor().item::<f32>()?);
             gradients.clear();
             loss.backward(&session, &mut gradients)?;

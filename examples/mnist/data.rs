@@ -33,7 +33,7 @@ impl Images {
     }
 
     /// The images that `indices` name, as `[len(indices), 1, 28, 28]` of mean 0 and deviation 1, and their labels.
-    pub fn batch(&self, indices: &[usize]) -> Result<(Tensor, Tensor), Box<dyn Error>> {
+    pub fn batch(&self, indices: &[usize]) -> Result<(Tensor, Vec<i64>), Box<dyn Error>> {
         let mut pixels = Vec::with_capacity(indices.len() * PIXELS);
         for &index in indices {
             let image = &self.pixels[index * PIXELS..][..PIXELS];
@@ -47,7 +47,7 @@ impl Images {
         let labels = indices.iter().map(|&index| i64::from(self.labels[index]));
         Ok((
             Tensor::from_vec(pixels, &[indices.len(), 1, 28, 28])?,
-            Tensor::from_vec(labels.collect(), &[indices.len()])?,
+            labels.collect(),
         ))
     }
 

@@ -81,6 +81,28 @@ pub enum AutogradError {
         /// The inputs' dtypes.
         found: Vec<DType>,
     },
+    /// A share that is not from 0 to below 1.
+    #[error("operation `{op}`: the probability {found} is not from 0 to below 1")]
+    Probability {
+        /// The operation's name.
+        op: &'static str,
+        /// The value found.
+        found: f32,
+    },
+    /// A label that is no class.
+    #[error(
+        "operation `{op}`: label {label} of row {row} is none of the {classes} classes, nor −100"
+    )]
+    Label {
+        /// The operation's name.
+        op: &'static str,
+        /// The label.
+        label: i64,
+        /// Its row.
+        row: usize,
+        /// Number of classes.
+        classes: usize,
+    },
     /// A parameter was given a value that it cannot have.
     #[error("parameter `{name}` is {expected}, but its new value is {found}")]
     ParameterValue {

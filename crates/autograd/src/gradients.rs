@@ -91,8 +91,8 @@ impl Gradients {
         }
     }
 
-    /// See [`Flow::accumulate`](crate::tape::Flow::accumulate).
-    pub(crate) fn accumulate<T: Element>(
+    /// See [`Flow::write`](crate::tape::Flow::write).
+    pub(crate) fn write<T: Element>(
         &mut self,
         session: &Session,
         parameter: &Parameter,

@@ -13,7 +13,7 @@
 //!
 //! let session = Session::new(Some(1))?;
 //! let x = Var::constant(Tensor::from_vec(vec![0.0f32, 0.0, 1.0, 3.0], &[2, 2])?);
-//! let p = ops::softmax(&session, &x)?;
+//! let p = ops::softmax(&session, x)?;
 //! assert_eq!(p.as_slice()?[..2], [0.5, 0.5]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -26,9 +26,11 @@ mod parameter;
 mod session;
 mod tape;
 mod var;
+mod weight;
 
 pub use error::AutogradError;
 pub use gradients::Gradients;
 pub use parameter::Parameter;
 pub use session::Session;
 pub use var::Var;
+pub use weight::{LinearPart, LinearWeight};

@@ -1,8 +1,9 @@
 //! What a forward pass runs with: kernels, threads and recycled buffers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use bertha_kernels::{Exec, KernelError};
+use bertha_kernels::{Dropout, Exec, KernelError};
 use bertha_tensor::{DType, Pool, Tensor};
 
 use crate::AutogradError;
@@ -15,6 +16,18 @@ use crate::AutogradError;
 pub struct Session {
     exec: Arc<Exec>,
     pool: Pool,
+    /// Whether operations on tracked values are recorded.
+    records: bool,
+    training: Option<Arc<Training>>,
+}
+
+/// What dropout in one training pass is drawn from.
+#[derive(Debug)]
+struct Training {
+    seed: u64,
+    step: u32,
+    /// The number of the pass's next dropout.
+    site: AtomicU32,
 }
 
 impl Session {
@@ -32,6 +45,78 @@ impl Session {
         Self {
             exec: Arc::new(exec),
             pool: Pool::default(),
+            records: true,
+            training: None,
+        }
+    }
+
+    /// The same resources for a training pass: dropout is on. Its masks are a function of `seed` and `step`
+    /// alone, so every pass needs a step of its own (with gradient accumulation, every micro-batch).
+    #[must_use]
+    pub fn training(&self, seed: u64, step: u32) -> Self {
+        let training = Training {
+            seed,
+            step,
+            site: AtomicU32::new(0),
+        };
+        Self {
+            training: Some(Arc::new(training)),
+            ..self.clone()
+        }
+    }
+
+    /// The same resources for evaluation: nothing is recorded for a backward pass, and dropout is off.
+    #[must_use]
+    pub fn no_grad(&self) -> Self {
+        Self {
+            records: false,
+            training: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether dropout is on.
+    pub fn is_training(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// Whether operations on tracked values are recorded.
+    pub(crate) fn records(&self) -> bool {
+        self.records
+    }
+
+    /// The next dropout of this training pass; `None` where nothing is to be dropped.
+    pub(crate) fn dropout(&self, probability: f32) -> Option<Dropout> {
+        let training = self.training.as_ref().filter(|_| probability > 0.0)?;
+        Some(Dropout {
+            probability,
+            seed: training.seed as u32,
+            stream: (training.seed >> 32) as u32 ^ DROPOUT_STREAM,
+            site: training.site.fetch_add(1, Ordering::Relaxed),
+            step: training.step,
+        })
+    }
+
+    /// The number of the training pass's next dropout, and the way back to it: a part of a forward pass that is
+    /// computed again drops the same values.
+    pub(crate) fn site(&self) -> u32 {
+        self.training
+            .as_ref()
+            .map_or(0, |training| training.site.load(Ordering::Relaxed))
+    }
+
+    /// This session, with the next dropout numbered `site`.
+    pub(crate) fn at_site(&self, site: u32) -> Self {
+        let training = self.training.as_ref().map(|training| {
+            Arc::new(Training {
+                seed: training.seed,
+                step: training.step,
+                site: AtomicU32::new(site),
+            })
+        });
+        Self {
+            training,
+            ..self.clone()
         }
     }
 
@@ -50,6 +135,9 @@ impl Session {
         Ok(Tensor::scratch_in(&self.pool, DType::F32, shape)?)
     }
 }
+
+/// What tells dropout's random numbers from those of other uses of the same seed.
+const DROPOUT_STREAM: u32 = 0x6472_6f70;
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -97,14 +97,21 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Lets `write` put a gradient of a parameter where it is kept. `write` gets the values so far and whether to add
-    /// to them; where it is not to add they are unspecified.
-    pub(crate) fn accumulate<T: Element>(
+    /// Lets `write` put an input's gradient where it is kept. `write` gets the values and whether to add to them; where
+    /// it is not to add they are unspecified. A parameter's gradient is so added up without a tensor in between.
+    pub(crate) fn write<T: Element>(
         &mut self,
-        parameter: &Parameter,
+        to: &Target,
         write: impl FnOnce(&mut [T], bool),
     ) -> Result<(), AutogradError> {
-        self.gradients.accumulate(self.session, parameter, write)
+        match &to.source {
+            Source::Parameter(parameter) => self.gradients.write(self.session, parameter, write),
+            Source::Node(_) => {
+                let mut gradient = Tensor::scratch_in(self.session.pool(), T::DTYPE, &to.shape)?;
+                write(gradient.as_mut_slice()?, false);
+                self.add(&to.source, gradient)
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Small networks of the general operations learn what they are shown.
 
-use bertha_autograd::ops::{self, Conv2d};
+use bertha_autograd::ops::{self, Conv2d, CrossEntropyOptions, Reduction};
 use bertha_autograd::{AutogradError, Gradients, Parameter, Session, Var};
 use bertha_tensor::Tensor;
 
@@ -45,8 +45,7 @@ fn train(
 fn two_layers_learn_exclusive_or() -> Result<(), AutogradError> {
     let session = Session::new(Some(1)).unwrap();
     let x = Tensor::from_vec(vec![0.0_f32, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], &[4, 2])?;
-    let target = Tensor::from_vec(vec![0.0_f32, 1.0, 1.0, 0.0], &[4, 1])?;
-    let (x, target) = (Var::constant(x), Var::constant(target));
+    let (x, targets) = (Var::constant(x), [0.0, 1.0, 1.0, 0.0]);
     let parameters = [
         parameter("w1", &[2, 8], 1),
         parameter("b1", &[8], 2),
@@ -58,7 +57,7 @@ fn two_layers_learn_exclusive_or() -> Result<(), AutogradError> {
         let hidden = ops::matmul(&session, &x, &w1)?;
         let hidden = ops::tanh(&session, &ops::add(&session, &hidden, &b1)?)?;
         let logits = ops::add(&session, &ops::matmul(&session, &hidden, &w2)?, &b2)?;
-        ops::bce_with_logits(&session, &logits, &target)
+        ops::binary_cross_entropy(&session, logits, &targets, Reduction::Mean)
     };
     let (before, after) = train(&session, &parameters, 0.5, 1000, loss)?;
     assert!(before > 0.5 && after < 0.02, "from {before} to {after}");
@@ -80,7 +79,6 @@ fn a_convolution_learns_which_way_stripes_run() -> Result<(), AutogradError> {
         }
     }
     let images = Var::constant(Tensor::from_vec(pixels, &[6, 1, 6, 6])?);
-    let labels = Tensor::from_vec(labels, &[6])?;
     let parameters = [
         parameter("kernels", &[4, 1, 3, 3], 1),
         parameter("bias", &[4], 2),
@@ -91,7 +89,7 @@ fn a_convolution_learns_which_way_stripes_run() -> Result<(), AutogradError> {
         let x = ops::conv2d(&session, &images, &kernels, Some(&bias), Conv2d::default())?;
         let x = ops::mean(&session, &ops::relu(&session, &x)?, &[2, 3], false)?;
         let logits = ops::matmul(&session, &x, &weight)?;
-        ops::cross_entropy(&session, &logits, &labels, None)
+        ops::cross_entropy(&session, logits, &labels, &CrossEntropyOptions::default())
     };
     let (before, after) = train(&session, &parameters, 0.3, 600, loss)?;
     assert!(before > 0.5 && after < 0.05, "from {before} to {after}");

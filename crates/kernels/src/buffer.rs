@@ -94,6 +94,12 @@ impl AlignedFloats {
     }
 }
 
+impl Default for AlignedFloats {
+    fn default() -> Self {
+        Self::zeroed(0)
+    }
+}
+
 impl std::ops::Deref for AlignedFloats {
     type Target = [f32];
 

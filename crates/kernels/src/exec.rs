@@ -71,14 +71,29 @@ impl Exec {
             return;
         }
         let rows = data.len() / width;
-        let pieces = self.pieces(rows, work);
-        let rows_each = rows.div_ceil(pieces);
         let shared = SharedMut::new(data);
-        self.parallel(rows.div_ceil(rows_each), |piece| {
-            let range = piece * rows_each..rows.min((piece + 1) * rows_each);
+        self.for_ranges(rows, work, |range| {
             // SAFETY: the ranges of different pieces are disjoint, and each piece is run once.
             let values = unsafe { shared.slice(range.start * width..range.end * width) };
             task(range, values);
+        });
+    }
+
+    /// Runs `task` on disjoint ranges that make up `0..count`, in pieces for the team. `work` is about the
+    /// number of operations that one of the `count` takes.
+    pub(crate) fn for_ranges(
+        &self,
+        count: usize,
+        work: usize,
+        task: impl Fn(std::ops::Range<usize>) + Sync,
+    ) {
+        if count == 0 {
+            return;
+        }
+        let pieces = self.pieces(count, work);
+        let each = count.div_ceil(pieces);
+        self.parallel(count.div_ceil(each), |piece| {
+            task(piece * each..count.min((piece + 1) * each));
         });
     }
 
@@ -105,19 +120,19 @@ impl fmt::Debug for Exec {
 }
 
 /// A slice of which several threads write disjoint parts.
-pub(crate) struct SharedMut<'a> {
-    data: *mut f32,
+pub(crate) struct SharedMut<'a, T = f32> {
+    data: *mut T,
     len: usize,
-    lives: std::marker::PhantomData<&'a mut [f32]>,
+    lives: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: parts are handed out by `slice` alone, whose caller answers for their being disjoint.
-unsafe impl Send for SharedMut<'_> {}
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut<'_> {}
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
-impl<'a> SharedMut<'a> {
-    pub(crate) fn new(data: &'a mut [f32]) -> Self {
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(data: &'a mut [T]) -> Self {
         Self {
             data: data.as_mut_ptr(),
             len: data.len(),
@@ -129,8 +144,9 @@ impl<'a> SharedMut<'a> {
     ///
     /// # Safety
     /// No two slices that live at the same time may overlap.
+    #[inline(always)]
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn slice(&self, range: std::ops::Range<usize>) -> &mut [f32] {
+    pub(crate) unsafe fn slice(&self, range: std::ops::Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: within the slice that this was made of; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }

@@ -84,6 +84,24 @@ impl Isa {
             Tier::Avx512(simd) => simd.vectorize(kernel),
         }
     }
+
+    /// Runs a kernel that exists only above the portable tier, and so is compiled for no other.
+    ///
+    /// # Panics
+    /// On the portable tier.
+    #[inline]
+    pub(crate) fn run_native<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Tier::Portable(_) => {
+                drop(kernel);
+                unreachable!("the portable tier has its own way")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(simd) => simd.vectorize(kernel),
+        }
+    }
 }
 
 impl FromStr for Isa {

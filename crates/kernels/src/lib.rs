@@ -1,7 +1,7 @@
 //! CPU kernels of bertha: slices in, slices out.
 //!
 //! A folder per operation: its contract in `mod.rs`, a plain scalar `reference.rs` to read first, the
-//! fast forward pass beside it (backward passes will stand there too). What all operations share is
+//! fast forward pass and the backward pass beside it. What all operations share is
 //! in this folder:
 //!
 //! - [`Isa`] is the proof that an instruction set may be used; it exists only where the machine has it;
@@ -20,38 +20,62 @@ mod activation;
 mod attention;
 mod buffer;
 mod cores;
+mod dropout;
 mod embedding;
 mod error;
 mod exec;
+mod float;
 mod gemm;
 mod isa;
+mod loss;
 mod norm;
 mod operations;
+mod optimizer;
+mod random;
 mod roofline;
 mod simd;
 mod softmax;
 mod team;
 
-pub use activation::{Activation, activate};
-pub use attention::{AttentionShape, Mask, Segments, Strided, attention};
+pub use activation::{Activation, activate, activate_backward};
+pub use attention::{
+    AttentionDropout, AttentionGradients, AttentionShape, Mask, Segments, Strided, attention,
+    attention_backward, attention_keeping,
+};
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;
-pub use embedding::{EmbeddingTables, embedding_layer_norm};
+pub use dropout::{Dropout, dropout, dropout_add};
+pub use embedding::{EmbeddingTables, embedding_backward, embedding_layer_norm, embedding_sum};
 pub use error::KernelError;
 pub use exec::Exec;
-pub use gemm::{Epilogue, PackedWeights, WeightSource, gemm};
+pub use float::Float;
+pub use gemm::{
+    Epilogue, Matrix, PackedWeights, WeightSource, batched_matmul, column_sums, gemm, gemm_keeping,
+    gemm_tn, matmul,
+};
 pub use isa::Isa;
-pub use norm::{add_layer_norm, layer_norm_in_place};
+pub use loss::{CrossEntropy, Labels, binary_cross_entropy, cross_entropy, mean_squared_error};
+pub use norm::{
+    add_layer_norm, add_layer_norm_keeping, layer_norm_backward, layer_norm_in_place,
+    layer_norm_keeping,
+};
 pub use operations::operations;
+pub use optimizer::{Adam, AdamRule, Lamb, Parameter, Sgd, adam, lamb, scale, sgd, squared_norm};
+pub use random::philox4x32;
 pub use roofline::peak_flops;
-pub use softmax::softmax;
+pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
 /// The plain scalar forms that tests compare against and readers read first.
 pub mod reference {
-    pub use crate::activation::reference::activate;
-    pub use crate::attention::reference::attention;
-    pub use crate::embedding::reference::embedding_layer_norm;
-    pub use crate::gemm::reference::gemm;
-    pub use crate::norm::reference::layer_norm;
-    pub use crate::softmax::reference::softmax;
+    pub use crate::activation::reference::{activate, activate_backward};
+    pub use crate::attention::reference::{attention, attention_backward, attention_with_dropout};
+    pub use crate::dropout::reference::{dropout, dropout_factor};
+    pub use crate::embedding::reference::{embedding_backward, embedding_layer_norm};
+    pub use crate::gemm::reference::{column_sums, gemm, matmul};
+    pub use crate::loss::reference::{binary_cross_entropy, cross_entropy, mean_squared_error};
+    pub use crate::norm::reference::{layer_norm, layer_norm_backward};
+    pub use crate::optimizer::reference::{adam, lamb, sgd};
+    pub use crate::softmax::reference::{
+        log_softmax, log_softmax_backward, softmax, softmax_backward,
+    };
 }

@@ -4,7 +4,7 @@ use crate::Isa;
 use crate::isa::Tier;
 
 /// The implementation that each operation runs on an instruction set, as pairs of names.
-pub fn operations(isa: Isa) -> [(&'static str, &'static str); 6] {
+pub fn operations(isa: Isa) -> [(&'static str, &'static str); 9] {
     let gemm = match isa.0 {
         Tier::Portable(_) => "portable (matrixmultiply)",
         #[cfg(target_arch = "x86_64")]
@@ -19,6 +19,9 @@ pub fn operations(isa: Isa) -> [(&'static str, &'static str); 6] {
         ("layer_norm", simd),
         ("softmax", simd),
         ("gelu", simd),
+        ("dropout", simd),
+        ("cross_entropy", simd),
+        ("optimizer", simd),
     ]
 }
 

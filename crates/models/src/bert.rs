@@ -5,8 +5,8 @@
 
 use bertha_autograd::{Session, Var, ops};
 use bertha_nn::{
-    Activation, Batch, Bias, EmbeddingSizes, Embeddings, FeedForward, LayerNorm, Linear, NnError,
-    SelfAttention, Weights, activation_from_name,
+    Activation, Batch, Bias, EmbeddingSizes, Embeddings, FeedForward, Initial, LayerNorm, Linear,
+    NnError, SelfAttention, Weights, activation_from_name,
 };
 
 use crate::model::{check_positions, require_head, wanted_rows};
@@ -33,6 +33,12 @@ pub struct BertConfig {
     pub hidden_act: Activation,
     /// What LayerNorm adds to the variance.
     pub layer_norm_eps: f32,
+    /// Probability that a value of a layer's output is dropped in training.
+    pub hidden_dropout_prob: f32,
+    /// Probability that an attention weight is dropped in training.
+    pub attention_probs_dropout_prob: f32,
+    /// The same of what a classifier reads; by default `hidden_dropout_prob`.
+    pub classifier_dropout: f32,
 }
 
 /// Sizes beyond this are a corrupt configuration, not a model.
@@ -45,6 +51,7 @@ impl BertConfig {
     /// When a key is of another type or out of range, or asks for what BERT here does not have.
     pub fn new(config: &Config) -> Result<Self, ModelError> {
         let size = |key, default| config.size(key, Some(default), 1..=MAX_SIZE);
+        let hidden_dropout = config.probability("hidden_dropout_prob", 0.1)?;
         let bert = Self {
             vocab_size: size("vocab_size", 30522)?,
             hidden_size: size("hidden_size", 768)?,
@@ -56,6 +63,10 @@ impl BertConfig {
             hidden_act: activation_from_name(config.text("hidden_act", Some("gelu"))?)
                 .map_err(|error| config.error("hidden_act", error.to_string()))?,
             layer_norm_eps: config.positive("layer_norm_eps", 1e-12)? as f32,
+            hidden_dropout_prob: hidden_dropout,
+            attention_probs_dropout_prob: config
+                .probability("attention_probs_dropout_prob", 0.1)?,
+            classifier_dropout: config.probability("classifier_dropout", hidden_dropout)?,
         };
         if !bert.hidden_size.is_multiple_of(bert.num_attention_heads) {
             let expected = format!("a divisor of `hidden_size`, which is {}", bert.hidden_size);
@@ -79,6 +90,8 @@ pub struct Bert {
     layers: Vec<Layer>,
     pooler: Option<Linear>,
     head: BertHead,
+    hidden_dropout: f32,
+    classifier_dropout: f32,
     info: ModelInfo,
 }
 
@@ -118,7 +131,13 @@ impl Bert {
     ) -> Result<Box<dyn Model>, ModelError> {
         let bert = BertConfig::new(config)?;
         let n = bert.hidden_size;
-        let encoder = weights.at_first_with("embeddings.word_embeddings.weight", &["bert", ""]);
+        // The bare encoder is saved without a prefix, as `BertModel` is.
+        let saved = match head {
+            Head::Base => "",
+            _ => "bert",
+        };
+        let probe = "embeddings.word_embeddings.weight";
+        let encoder = weights.at_first_with(probe, &["bert", ""], saved);
         let sizes = EmbeddingSizes {
             vocabulary: bert.vocab_size,
             positions: bert.max_position_embeddings,
@@ -135,7 +154,7 @@ impl Bert {
         let pooler_weights = encoder.at("pooler.dense");
         let pooler = match head {
             Head::SequenceClassification => true,
-            Head::Base => pooler_weights.contains("weight"),
+            Head::Base => pooler_weights.contains("weight") || !weights.has_checkpoint(),
             _ => false,
         };
         let pooler = pooler
@@ -163,6 +182,8 @@ impl Bert {
             layers,
             pooler,
             head: head_layers,
+            hidden_dropout: bert.hidden_dropout_prob,
+            classifier_dropout: bert.classifier_dropout,
         };
         loaded.info.parameters = loaded.parameters();
         loaded.info.weight_bytes = loaded.weight_bytes();
@@ -230,9 +251,11 @@ impl Layer {
         let down = Linear::load(&weights.at("output.dense"), inner, n, Bias::Present)?;
         let norm = |at: Weights<'_>| LayerNorm::load(&at.at("LayerNorm"), n, bert.layer_norm_eps);
         Ok(Self {
-            attention: SelfAttention::new(qkv, mix, bert.num_attention_heads)?,
+            attention: SelfAttention::new(qkv, mix, bert.num_attention_heads)?
+                .with_dropout(bert.attention_probs_dropout_prob, bert.hidden_dropout_prob),
             attention_norm: norm(attention.at("output"))?,
-            feed_forward: FeedForward::new(up, down, bert.hidden_act),
+            feed_forward: FeedForward::new(up, down, bert.hidden_act)
+                .with_dropout(bert.hidden_dropout_prob),
             output_norm: norm(weights.at("output"))?,
         })
     }
@@ -272,19 +295,26 @@ impl BertHead {
                 let transform = linear("cls.predictions.transform.dense", n)?;
                 let predictions = weights.at("cls.predictions");
                 let norm = predictions.at("transform.LayerNorm");
-                let bias =
-                    predictions.f32_tensor_named(&["bias", "decoder.bias"], &[bert.vocab_size])?;
+                let bias = predictions.parameter(
+                    &["bias", "decoder.bias"],
+                    &[bert.vocab_size],
+                    Initial::Zeros,
+                )?;
                 // Tied to the word table unless the file brings a decoder of its own.
                 let tied = !predictions.contains("decoder.weight");
                 let table = match tied {
                     true => embeddings.word_table().clone(),
-                    false => predictions.tensor("decoder.weight", &[bert.vocab_size, n])?,
+                    false => predictions.parameter(
+                        &["decoder.weight"],
+                        &[bert.vocab_size, n],
+                        Initial::Normal,
+                    )?,
                 };
                 Self::MaskedLm(Box::new(MaskedLmHead {
                     transform,
                     activation: bert.hidden_act,
                     norm: LayerNorm::load(&norm, n, bert.layer_norm_eps)?,
-                    decoder: Linear::from_tensors(weights.session(), &table, Some(bias))?,
+                    decoder: Linear::from_parameters(weights.session(), &table, Some(&bias))?,
                     tied,
                 }))
             }
@@ -305,7 +335,8 @@ impl Model for Bert {
     ) -> Result<Outputs, ModelError> {
         check_positions(batch, self.info.max_tokens)?;
         let mut hidden_states = Vec::new();
-        let mut x = self.embeddings.forward(session, batch, 0)?;
+        let x = self.embeddings.forward(session, batch, 0)?;
+        let mut x = ops::dropout(session, x, self.hidden_dropout)?;
         for layer in &self.layers {
             if options.hidden_states {
                 hidden_states.push(x.clone());
@@ -334,11 +365,13 @@ impl Model for Bert {
             BertHead::SequenceClassification(classifier) => {
                 // `load` gives every sequence classifier a pooler.
                 if let Some(pooled) = &outputs.pooler_output {
-                    outputs.logits = Some(classifier.forward(session, pooled)?);
+                    let pooled = ops::dropout(session, pooled.clone(), self.classifier_dropout)?;
+                    outputs.logits = Some(classifier.forward(session, &pooled)?);
                 }
             }
             BertHead::TokenClassification(classifier) => {
                 let rows = wanted_rows(session, x, options)?;
+                let rows = ops::dropout(session, rows, self.classifier_dropout)?;
                 outputs.logits = Some(classifier.forward(session, &rows)?);
             }
             BertHead::QuestionAnswering(span) => {

@@ -101,6 +101,30 @@ impl Config {
         }
     }
 
+    /// A number from 0 to below 1; `default` where absent.
+    ///
+    /// # Errors
+    /// When the key is of another type or out of range.
+    pub fn probability(&self, key: &str, default: f32) -> Result<f32, ModelError> {
+        let Some(value) = self.get(key) else {
+            return Ok(default);
+        };
+        match value.as_f64().map(|number| number as f32) {
+            Some(number) if (0.0..1.0).contains(&number) => Ok(number),
+            _ => Err(self.error(key, "a number from 0 to below 1".into())),
+        }
+    }
+
+    /// Sets a key, as a model that is trained anew needs: another head, other labels.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.keys.insert(key.to_owned(), value.into());
+    }
+
+    /// The configuration as the text of a `config.json`.
+    pub fn to_json(&self) -> String {
+        format!("{:#}\n", Value::Object(self.keys.clone()))
+    }
+
     /// A truth value; `default` where absent.
     ///
     /// # Errors

@@ -22,6 +22,20 @@ pub enum ModelError {
         /// What to do about it, or nothing.
         hint: &'static str,
     },
+    /// The head has no logits that labels could be compared with.
+    #[error("a model with {head} has no loss: labels need logits for each token or sequence")]
+    NoLoss {
+        /// The head.
+        head: Head,
+    },
+    /// A file could not be written.
+    #[error("{file}: cannot write: {source}", file = file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// config.json is not JSON, or not an object.
     #[error("{file}: not a model configuration: {reason}", file = file.display())]
     NotAConfig {

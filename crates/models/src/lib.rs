@@ -10,12 +10,16 @@ mod bert;
 mod config;
 mod error;
 mod folder;
+mod loss;
 mod model;
 mod registry;
+mod training;
 
 pub use bert::{Bert, BertConfig};
 pub use config::Config;
 pub use error::ModelError;
 pub use folder::{load, load_with_head};
+pub use loss::{Targets, loss};
 pub use model::{ForwardOptions, Head, Model, ModelInfo, Outputs, ProblemType};
 pub use registry::{Architecture, REGISTRY, architecture};
+pub use training::TrainableModel;

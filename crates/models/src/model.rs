@@ -38,6 +38,18 @@ impl Head {
         }
     }
 
+    /// The name of its class in `transformers`, such as `BertForMaskedLM`.
+    pub fn class(self, prefix: &str) -> String {
+        let suffix = match self {
+            Self::Base => "Model",
+            Self::MaskedLm => "ForMaskedLM",
+            Self::SequenceClassification => "ForSequenceClassification",
+            Self::TokenClassification => "ForTokenClassification",
+            Self::QuestionAnswering => "ForQuestionAnswering",
+        };
+        format!("{prefix}{suffix}")
+    }
+
     /// The head in words.
     pub fn name(self) -> &'static str {
         match self {
@@ -184,7 +196,7 @@ pub(crate) fn require_head(
     layer: &'static str,
     wanted: Head,
 ) -> Result<(), ModelError> {
-    if weights.at(layer).contains("weight") {
+    if weights.is_trainable() || weights.at(layer).contains("weight") {
         return Ok(());
     }
     Err(ModelError::MissingHead {

@@ -12,6 +12,8 @@ pub type Loader = fn(&Config, &Weights<'_>, Head) -> Result<Box<dyn Model>, Mode
 pub struct Architecture {
     /// `model_type` in config.json.
     pub model_type: &'static str,
+    /// What the names of its classes in `transformers` begin with.
+    pub class_prefix: &'static str,
     /// Its loader.
     pub load: Loader,
 }
@@ -19,6 +21,7 @@ pub struct Architecture {
 /// Every architecture, a line each.
 pub const REGISTRY: &[Architecture] = &[Architecture {
     model_type: "bert",
+    class_prefix: "Bert",
     load: Bert::load,
 }];
 

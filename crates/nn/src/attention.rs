@@ -1,7 +1,7 @@
 //! Multi-head self-attention: one product for queries, keys and values, attention, one product out.
 
 use bertha_autograd::{Session, Var, ops};
-use bertha_kernels::{Activation, AttentionShape, Mask};
+use bertha_kernels::{AttentionShape, Mask};
 
 use crate::{Batch, Linear, NnError};
 
@@ -12,6 +12,10 @@ pub struct SelfAttention {
     output: Linear,
     heads: usize,
     head_dim: usize,
+    /// Probability that an attention weight is dropped in training.
+    weight_dropout: f32,
+    /// Probability that a value of the output is dropped in training.
+    dropout: f32,
 }
 
 impl SelfAttention {
@@ -34,10 +38,19 @@ impl SelfAttention {
             qkv,
             output,
             heads,
+            weight_dropout: 0.0,
+            dropout: 0.0,
         })
     }
 
-    /// `x[T,N]` to `residual[T,N] + attention(x)`, f32.
+    /// Sets the probabilities of dropping attention weights, and values of the output, in training.
+    #[must_use]
+    pub fn with_dropout(mut self, weights: f32, output: f32) -> Self {
+        (self.weight_dropout, self.dropout) = (weights, output);
+        self
+    }
+
+    /// `x[T,N]` to `residual[T,N] + dropout(attention(x))`, f32.
     ///
     /// # Errors
     /// When `x` has another width than the layer or another length than the batch.
@@ -54,10 +67,17 @@ impl SelfAttention {
             head_dim: self.head_dim,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
         };
-        let context = ops::attention(session, &qkv, batch.cu_seqlens(), Mask::Full, shape)?;
+        let context = ops::attention(
+            session,
+            &qkv,
+            batch.cu_seqlens(),
+            Mask::Full,
+            shape,
+            self.weight_dropout,
+        )?;
         drop(qkv);
         self.output
-            .forward_with(session, &context, Activation::None, Some(residual))
+            .forward_dropout_add(session, &context, self.dropout, residual)
     }
 
     /// Number of parameters.

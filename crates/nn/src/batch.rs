@@ -139,6 +139,27 @@ impl Batch {
         Ok(batch)
     }
 
+    /// The values of padded integers `[B,S]` at the batch's tokens, `[T]`: labels, say, as `transformers` takes them.
+    ///
+    /// # Errors
+    /// When `padded` is not of an integer dtype or not as wide as the batch's positions.
+    pub fn pack(&self, padded: &Tensor) -> Result<Vec<i64>, NnError> {
+        let columns = padded.shape().last().copied().unwrap_or(0);
+        let values = integers("the padded tensor", padded, &[self.len(), columns])?;
+        let mut packed = Vec::with_capacity(self.tokens());
+        for (row, ends) in self.cu_seqlens.windows(2).enumerate() {
+            for &position in &self.positions[ends[0] as usize..ends[1] as usize] {
+                if position as usize >= columns {
+                    return Err(NnError::Batch(format!(
+                        "sequence {row} has a token at position {position}, outside {columns} columns"
+                    )));
+                }
+                packed.push(values[row * columns + position as usize]);
+            }
+        }
+        Ok(packed)
+    }
+
     /// Spreads packed f32 rows `[T, …]` over `[B, S, …]`, zero where there is no token; `S` is
     /// `columns`. The tokens go to the columns that are their positions.
     ///

@@ -1,9 +1,8 @@
 //! The sum of token, position and type embeddings, normalised: the first layer of the BERT family.
 
-use bertha_autograd::{Session, Var, ops};
-use bertha_kernels::EmbeddingTables;
-use bertha_tensor::Tensor;
+use bertha_autograd::{Parameter, Session, Var, ops};
 
+use crate::initializer::Initial;
 use crate::{Batch, LayerNorm, NnError, Weights};
 
 /// Rows of the embedding tables, and their width.
@@ -22,9 +21,9 @@ pub struct EmbeddingSizes {
 /// `LayerNorm(word[id] + position[p] + type[t])`. The tables stay in the file's own mapped pages when
 /// they are f32 there.
 pub struct Embeddings {
-    word: Tensor,
-    position: Tensor,
-    token_type: Option<Tensor>,
+    word: Parameter,
+    position: Parameter,
+    token_type: Option<Parameter>,
     norm: LayerNorm,
     sizes: EmbeddingSizes,
 }
@@ -36,7 +35,11 @@ impl Embeddings {
     /// When a tensor is missing or has another shape.
     pub fn load(weights: &Weights<'_>, sizes: EmbeddingSizes, eps: f32) -> Result<Self, NnError> {
         let n = sizes.hidden;
-        let table = |name: &str, rows: usize| weights.at(name).f32_tensor("weight", &[rows, n]);
+        let table = |name: &str, rows: usize| {
+            weights
+                .at(name)
+                .parameter(&["weight"], &[rows, n], Initial::Normal)
+        };
         Ok(Self {
             word: table("word_embeddings", sizes.vocabulary)?,
             position: table("position_embeddings", sizes.positions)?,
@@ -68,30 +71,30 @@ impl Embeddings {
                 &shifted
             }
         };
-        let token_type = self.token_type.as_ref();
-        let tables = EmbeddingTables {
-            word: self.word.as_slice()?,
-            position: Some(self.position.as_slice()?),
-            token_type: token_type.map(|table| table.as_slice()).transpose()?,
+        let (word, position) = (self.word.var(), self.position.var());
+        let token_type = self.token_type.as_ref().map(Parameter::var);
+        let tables = ops::Tables {
+            word: &word,
+            position: Some(&position),
+            token_type: token_type.as_ref(),
         };
         let inputs = ops::EmbeddingInputs {
             ids: batch.input_ids(),
             positions,
-            type_ids: token_type.and(batch.type_ids()),
+            type_ids: token_type.as_ref().and(batch.type_ids()),
         };
-        let (gamma, beta) = (self.norm.gamma()?, self.norm.beta()?);
         Ok(ops::embedding_layer_norm(
             session,
             tables,
             inputs,
-            gamma,
-            beta,
+            &self.norm.gamma(),
+            &self.norm.beta(),
             self.norm.eps(),
         )?)
     }
 
     /// The word table `[V,N]`, which a tied decoder shares.
-    pub fn word_table(&self) -> &Tensor {
+    pub fn word_table(&self) -> &Parameter {
         &self.word
     }
 

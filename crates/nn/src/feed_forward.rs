@@ -5,11 +5,13 @@ use bertha_kernels::Activation;
 
 use crate::{Linear, NnError};
 
-/// `down(act(up(x))) + residual`.
+/// `dropout(down(act(up(x)))) + residual`.
 pub struct FeedForward {
     up: Linear,
     down: Linear,
     activation: Activation,
+    /// Probability that a value of the output is dropped in training.
+    dropout: f32,
 }
 
 impl FeedForward {
@@ -19,17 +21,25 @@ impl FeedForward {
             up,
             down,
             activation,
+            dropout: 0.0,
         }
     }
 
-    /// `x[T,N]` to `residual[T,N] + down(act(up(x)))`, f32.
+    /// Sets the probability of dropping values of the output in training.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: f32) -> Self {
+        self.dropout = dropout;
+        self
+    }
+
+    /// `x[T,N]` to `residual[T,N] + dropout(down(act(up(x))))`, f32.
     ///
     /// # Errors
     /// When `x` has another width.
     pub fn forward(&self, session: &Session, x: &Var, residual: &Var) -> Result<Var, NnError> {
         let inner = self.up.forward_with(session, x, self.activation, None)?;
         self.down
-            .forward_with(session, &inner, Activation::None, Some(residual))
+            .forward_dropout_add(session, &inner, self.dropout, residual)
     }
 
     /// Number of parameters.

@@ -1,14 +1,14 @@
 //! Layer normalisation with a learned scale and shift.
 
-use bertha_autograd::{Session, Var, ops};
-use bertha_tensor::Tensor;
+use bertha_autograd::{Parameter, Session, Var, ops};
 
+use crate::initializer::Initial;
 use crate::{NnError, Weights};
 
 /// `(x − mean)/√(var + eps)·gamma + beta` over the last dimension.
 pub struct LayerNorm {
-    gamma: Tensor,
-    beta: Tensor,
+    gamma: Parameter,
+    beta: Parameter,
     eps: f32,
 }
 
@@ -19,8 +19,8 @@ impl LayerNorm {
     /// When a tensor is missing or has another shape.
     pub fn load(weights: &Weights<'_>, n: usize, eps: f32) -> Result<Self, NnError> {
         Ok(Self {
-            gamma: weights.f32_tensor_named(&["weight", "gamma"], &[n])?,
-            beta: weights.f32_tensor_named(&["bias", "beta"], &[n])?,
+            gamma: weights.parameter(&["weight", "gamma"], &[n], Initial::Ones)?,
+            beta: weights.parameter(&["bias", "beta"], &[n], Initial::Zeros)?,
             eps,
         })
     }
@@ -30,8 +30,13 @@ impl LayerNorm {
     /// # Errors
     /// When `x` has another width.
     pub fn forward(&self, session: &Session, x: Var) -> Result<Var, NnError> {
-        let (gamma, beta) = (self.gamma()?, self.beta()?);
-        Ok(ops::layer_norm(session, x, gamma, beta, self.eps)?)
+        Ok(ops::layer_norm(
+            session,
+            x,
+            &self.gamma(),
+            &self.beta(),
+            self.eps,
+        )?)
     }
 
     /// Number of parameters.
@@ -40,13 +45,13 @@ impl LayerNorm {
     }
 
     /// The scale, `[N]`.
-    pub(crate) fn gamma(&self) -> Result<&[f32], NnError> {
-        Ok(self.gamma.as_slice()?)
+    pub(crate) fn gamma(&self) -> Var {
+        self.gamma.var()
     }
 
     /// The shift, `[N]`.
-    pub(crate) fn beta(&self) -> Result<&[f32], NnError> {
-        Ok(self.beta.as_slice()?)
+    pub(crate) fn beta(&self) -> Var {
+        self.beta.var()
     }
 
     /// What is added to the variance.

@@ -1,7 +1,7 @@
 //! The layers that architectures are made of.
 //!
-//! Every layer loads itself from [`Weights`] (a checkpoint seen from a path prefix) and runs on
-//! packed tokens: a [`Batch`] lays its sequences end to end, and no layer computes on padding.
+//! Every layer loads itself from [`Weights`] (a checkpoint seen from a path prefix, for inference or to be trained)
+//! and runs on packed tokens: a [`Batch`] lays its sequences end to end, and no layer computes on padding.
 #![forbid(unsafe_code)]
 
 mod activation;
@@ -10,6 +10,7 @@ mod batch;
 mod embedding;
 mod error;
 mod feed_forward;
+mod initializer;
 mod layer_norm;
 mod linear;
 mod pooling;
@@ -22,6 +23,7 @@ pub use bertha_kernels::Activation;
 pub use embedding::{EmbeddingSizes, Embeddings};
 pub use error::NnError;
 pub use feed_forward::FeedForward;
+pub use initializer::{Initial, Initializer, ParameterSet};
 pub use layer_norm::LayerNorm;
 pub use linear::{Bias, Linear};
 pub use pooling::{Pooling, l2_normalize, pool};

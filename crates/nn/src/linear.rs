@@ -1,9 +1,10 @@
-//! The fully connected layer, its weight packed once for the kernels.
+//! The fully connected layer.
 
-use bertha_autograd::{Session, Var, ops};
+use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var, ops};
 use bertha_kernels::{Activation, PackedWeights};
 use bertha_tensor::Tensor;
 
+use crate::initializer::Initial;
 use crate::{NnError, Weights, weights::source};
 
 /// Whether a linear layer adds a bias.
@@ -15,10 +16,10 @@ pub enum Bias {
     Absent,
 }
 
-/// `y = x·Wᵀ + b`, with `W` `[out, in]` packed and `b` `[out]`.
+/// `y = x·Wᵀ + b`, with `W` `[out, in]` and `b` `[out]`. For inference the weight is packed once; to be trained it is
+/// made of parameters.
 pub struct Linear {
-    weight: PackedWeights,
-    bias: Option<Tensor>,
+    weight: LinearWeight,
 }
 
 impl Linear {
@@ -46,6 +47,25 @@ impl Linear {
         outputs_each: usize,
         bias: Bias,
     ) -> Result<Self, NnError> {
+        if parts.iter().any(Weights::is_trainable) {
+            let part = |part: &Weights<'_>| {
+                let weight =
+                    part.parameter(&["weight"], &[outputs_each, inputs], Initial::Normal)?;
+                let bias = match bias {
+                    Bias::Absent => None,
+                    Bias::Present => {
+                        Some(part.parameter(&["bias"], &[outputs_each], Initial::Zeros)?)
+                    }
+                };
+                Ok(LinearPart { weight, bias })
+            };
+            let parts = parts
+                .iter()
+                .map(part)
+                .collect::<Result<Vec<_>, NnError>>()?;
+            let weight = LinearWeight::trained(parts)?;
+            return Ok(Self { weight });
+        }
         let tensors = parts
             .iter()
             .map(|part| part.tensor("weight", &[outputs_each, inputs]))
@@ -75,7 +95,29 @@ impl Linear {
         for part in parts {
             part.release("weight");
         }
-        Ok(Self { weight, bias })
+        let weight = LinearWeight::packed(weight, bias)?;
+        Ok(Self { weight })
+    }
+
+    /// A layer of given parameters, a weight `[outputs, inputs]` and a bias `[outputs]`, that other layers may share:
+    /// packed once if they are frozen.
+    ///
+    /// # Errors
+    /// When the weight is no matrix or the bias does not fit it.
+    pub fn from_parameters(
+        session: &Session,
+        weight: &Parameter,
+        bias: Option<&Parameter>,
+    ) -> Result<Self, NnError> {
+        if weight.is_frozen() && bias.is_none_or(Parameter::is_frozen) {
+            return Self::from_tensors(session, &weight.value(), bias.map(Parameter::value));
+        }
+        let part = LinearPart {
+            weight: weight.clone(),
+            bias: bias.cloned(),
+        };
+        let weight = LinearWeight::trained(vec![part])?;
+        Ok(Self { weight })
     }
 
     /// A layer from a weight `[outputs, inputs]` of a float dtype and an f32 bias `[outputs]`.
@@ -93,18 +135,9 @@ impl Linear {
                 weight.shape()
             )));
         };
-        if let Some(bias) = &bias
-            && bias.shape() != [outputs]
-        {
-            return Err(NnError::Batch(format!(
-                "a linear layer's bias has shape {:?}, expected [{outputs}]",
-                bias.shape()
-            )));
-        }
-        Ok(Self {
-            weight: PackedWeights::pack(session.exec(), source(weight)?, outputs, inputs),
-            bias,
-        })
+        let packed = PackedWeights::pack(session.exec(), source(weight)?, outputs, inputs);
+        let weight = LinearWeight::packed(packed, bias)?;
+        Ok(Self { weight })
     }
 
     /// `x[T, in]` to `[T, out]`, f32.
@@ -126,18 +159,26 @@ impl Linear {
         activation: Activation,
         residual: Option<&Var>,
     ) -> Result<Var, NnError> {
-        let bias = match &self.bias {
-            Some(bias) => Some(bias.as_slice::<f32>()?),
-            None => None,
-        };
-        Ok(ops::linear(
-            session,
-            x,
-            &self.weight,
-            bias,
-            activation,
-            residual,
-        )?)
+        Ok(ops::linear(session, x, &self.weight, activation, residual)?)
+    }
+
+    /// `dropout(x·Wᵀ + b) + residual`: `x[T, in]`, `residual[T, out]` to `[T, out]`. In one pass where nothing is
+    /// dropped, which is everywhere but in training.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_dropout_add(
+        &self,
+        session: &Session,
+        x: &Var,
+        dropout: f32,
+        residual: &Var,
+    ) -> Result<Var, NnError> {
+        if !session.is_training() || dropout == 0.0 {
+            return self.forward_with(session, x, Activation::None, Some(residual));
+        }
+        let y = self.forward(session, x)?;
+        Ok(ops::dropout_add(session, y, residual, dropout)?)
     }
 
     /// Width of the input.
@@ -152,12 +193,11 @@ impl Linear {
 
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
-        let bias = self.bias.as_ref().map_or(0, |bias| bias.shape()[0]);
-        self.inputs() * self.outputs() + bias
+        self.weight.numel()
     }
 
     /// Bytes that the weight and the bias take in memory.
     pub fn bytes(&self) -> usize {
-        self.weight.bytes() + self.bias.as_ref().map_or(0, |bias| bias.shape()[0] * 4)
+        self.weight.bytes()
     }
 }

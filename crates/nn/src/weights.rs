@@ -1,29 +1,63 @@
-//! A checkpoint seen from a path prefix, as layers load themselves from it.
+//! A model's parameters seen from a path prefix, as layers load themselves: from a checkpoint, or fresh.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use bertha_autograd::Session;
+use bertha_autograd::{Parameter, Session};
 use bertha_kernels::WeightSource;
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
-use crate::NnError;
+use crate::initializer::{Initial, Initializer};
+use crate::{NnError, ParameterSet};
 
 /// Named tensors under a prefix: `weights.at("encoder").at("layer").at(0)`.
 #[derive(Clone)]
 pub struct Weights<'a> {
-    checkpoint: &'a Checkpoint,
+    checkpoint: Option<&'a Checkpoint>,
     session: &'a Session,
+    /// What names in the checkpoint begin with.
     prefix: String,
+    /// What the parameters' own names begin with: checkpoints differ in it, what is saved does not.
+    name_prefix: String,
+    training: Option<Training<'a>>,
+}
+
+/// What is loaded to be trained.
+#[derive(Clone, Copy)]
+struct Training<'a> {
+    initializer: &'a Initializer,
+    parameters: &'a ParameterSet,
 }
 
 impl<'a> Weights<'a> {
     /// All tensors of a checkpoint, to be packed for the session's kernels.
     pub fn new(checkpoint: &'a Checkpoint, session: &'a Session) -> Self {
         Self {
+            checkpoint: Some(checkpoint),
+            session,
+            prefix: String::new(),
+            name_prefix: String::new(),
+            training: None,
+        }
+    }
+
+    /// Parameters to be trained, which `parameters` collects: from a checkpoint where it has them, else with
+    /// first values from `initializer`.
+    pub fn trainable(
+        checkpoint: Option<&'a Checkpoint>,
+        session: &'a Session,
+        initializer: &'a Initializer,
+        parameters: &'a ParameterSet,
+    ) -> Self {
+        Self {
             checkpoint,
             session,
             prefix: String::new(),
+            name_prefix: String::new(),
+            training: Some(Training {
+                initializer,
+                parameters,
+            }),
         }
     }
 
@@ -31,22 +65,39 @@ impl<'a> Weights<'a> {
     pub fn at(&self, name: impl Display) -> Self {
         Self {
             prefix: format!("{}{name}.", self.prefix),
+            name_prefix: format!("{}{name}.", self.name_prefix),
             ..self.clone()
         }
     }
 
     /// The tensors under the first of `prefixes` that has tensor `probe`, or under the first prefix
-    /// if none has. A base model may be saved with its prefix (`bert.`) or without.
-    pub fn at_first_with(&self, probe: &str, prefixes: &[&str]) -> Self {
-        let under = |prefix: &&str| match *prefix {
-            "" => self.clone(),
-            prefix => self.at(prefix),
+    /// if none has. A base model may be saved with its prefix (`bert.`) or without. `saved` is the prefix that parameters
+    /// are saved under, whichever it was.
+    pub fn at_first_with(&self, probe: &str, prefixes: &[&str], saved: &str) -> Self {
+        let dotted = |prefix: &str| match prefix {
+            "" => String::new(),
+            prefix => format!("{prefix}."),
+        };
+        let under = |prefix: &&str| Self {
+            prefix: format!("{}{}", self.prefix, dotted(prefix)),
+            name_prefix: format!("{}{}", self.name_prefix, dotted(saved)),
+            ..self.clone()
         };
         prefixes
             .iter()
             .map(under)
             .find(|weights| weights.contains(probe))
-            .unwrap_or_else(|| prefixes.first().map_or_else(|| self.clone(), under))
+            .unwrap_or_else(|| under(prefixes.first().unwrap_or(&"")))
+    }
+
+    /// Whether what the checkpoint lacks gets first values: not an error, but something to be learned.
+    pub fn is_trainable(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// Whether there is a checkpoint.
+    pub fn has_checkpoint(&self) -> bool {
+        self.checkpoint.is_some()
     }
 
     /// The session whose kernels weights are packed for.
@@ -54,14 +105,16 @@ impl<'a> Weights<'a> {
         self.session
     }
 
-    /// The file (or the index of the shards) that the tensors come from.
+    /// The file (or the index of the shards) that the tensors come from; empty where there is none.
     pub fn file(&self) -> &Path {
-        self.checkpoint.path()
+        self.checkpoint.map_or(Path::new(""), Checkpoint::path)
     }
 
-    /// Whether tensor `name` is there.
+    /// Whether the checkpoint has tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
-        self.checkpoint.contains(&self.full_name(name))
+        let full_name = self.full_name(name);
+        self.checkpoint
+            .is_some_and(|checkpoint| checkpoint.contains(&full_name))
     }
 
     /// Tensor `name`, of the given shape and a float dtype, as it stands in the file.
@@ -70,10 +123,13 @@ impl<'a> Weights<'a> {
     /// When it is missing, of another shape, or not of a float dtype.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, NnError> {
         let full_name = self.full_name(name);
-        if !self.checkpoint.contains(&full_name) {
+        let holder = self
+            .checkpoint
+            .filter(|checkpoint| checkpoint.contains(&full_name));
+        let Some(checkpoint) = holder else {
             return Err(self.missing(full_name));
-        }
-        let tensor = self.checkpoint.get(&full_name)?;
+        };
+        let tensor = checkpoint.get(&full_name)?;
         if tensor.shape() != shape {
             return Err(NnError::WrongShape {
                 file: self.file_of(&full_name),
@@ -110,10 +166,45 @@ impl<'a> Weights<'a> {
         self.f32_tensor(name, shape)
     }
 
+    /// Parameter `names[0]`, f32: the first of `names` that the checkpoint has (parameters were renamed over the
+    /// years). It is frozen unless parameters are loaded to be trained; then what the checkpoint lacks gets its first
+    /// value by `initial`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`]; when none is there, the error names the first.
+    pub fn parameter(
+        &self,
+        names: &[&str],
+        shape: &[usize],
+        initial: Initial,
+    ) -> Result<Parameter, NnError> {
+        let first = names.first().copied().unwrap_or_default();
+        let name = format!("{}{first}", self.name_prefix);
+        let Some(training) = self.training else {
+            return Ok(Parameter::frozen(
+                name,
+                self.f32_tensor_named(names, shape)?,
+            ));
+        };
+        if let Some(parameter) = training.parameters.get(&name) {
+            return Ok(parameter);
+        }
+        let present = names.iter().any(|name| self.contains(name));
+        let value = match present {
+            true => self.f32_tensor_named(names, shape)?,
+            false => training.initializer.tensor(&name, shape, initial)?,
+        };
+        let parameter = Parameter::new(name, value);
+        training.parameters.insert(parameter.clone(), !present);
+        Ok(parameter)
+    }
+
     /// Lets the pages of a tensor that was packed leave memory: a file is never in memory whole beside
     /// its packed form.
     pub(crate) fn release(&self, name: &str) {
-        self.checkpoint.release_pages(&self.full_name(name));
+        if let Some(checkpoint) = self.checkpoint {
+            checkpoint.release_pages(&self.full_name(name));
+        }
     }
 
     fn full_name(&self, name: &str) -> String {
@@ -121,19 +212,20 @@ impl<'a> Weights<'a> {
     }
 
     fn file_of(&self, full_name: &str) -> PathBuf {
-        self.checkpoint
-            .file_of(full_name)
-            .unwrap_or(self.checkpoint.path())
-            .to_path_buf()
+        let file = self
+            .checkpoint
+            .and_then(|checkpoint| checkpoint.file_of(full_name));
+        file.unwrap_or(self.file()).to_path_buf()
     }
 
     fn missing(&self, name: String) -> NnError {
         let tail = |name: &str| name.rsplitn(3, '.').take(2).collect::<Vec<_>>().join(".");
         let wanted = tail(&name);
-        let similar = self.checkpoint.names().find(|other| tail(other) == wanted);
+        let names = || self.checkpoint.into_iter().flat_map(Checkpoint::names);
+        let similar = names().find(|other| tail(other) == wanted);
         NnError::MissingTensor {
-            file: self.checkpoint.path().to_path_buf(),
-            count: self.checkpoint.names().count(),
+            file: self.file().to_path_buf(),
+            count: names().count(),
             near: similar.map_or_else(String::new, |other| format!(" but `{other}`")),
             name,
         }

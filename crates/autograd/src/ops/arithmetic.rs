@@ -14,7 +14,7 @@ pub(super) const DIV: OpInfo = differentiable("div");
 /// # Errors
 /// When the shapes do not broadcast or the dtypes differ.
 pub fn add(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
-    let (tracked, float) = (ADD.admit(&[a, b])?, ADD.float(&[a, b])?);
+    let (tracked, float) = (ADD.admit(session, &[a, b])?, ADD.float(&[a, b])?);
     let shape = broadcast_shape(ADD, a.shape(), b.shape())?;
     let y =
         with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a + b)?);
@@ -39,7 +39,7 @@ pub fn add(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
 /// # Errors
 /// When the shapes do not broadcast or the dtypes differ.
 pub fn sub(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
-    let (tracked, float) = (SUB.admit(&[a, b])?, SUB.float(&[a, b])?);
+    let (tracked, float) = (SUB.admit(session, &[a, b])?, SUB.float(&[a, b])?);
     let shape = broadcast_shape(SUB, a.shape(), b.shape())?;
     let y =
         with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a - b)?);
@@ -66,7 +66,7 @@ pub fn sub(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
 /// # Errors
 /// When the shapes do not broadcast or the dtypes differ.
 pub fn mul(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
-    let (tracked, float) = (MUL.admit(&[a, b])?, MUL.float(&[a, b])?);
+    let (tracked, float) = (MUL.admit(session, &[a, b])?, MUL.float(&[a, b])?);
     let shape = broadcast_shape(MUL, a.shape(), b.shape())?;
     let y =
         with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a * b)?);
@@ -95,7 +95,7 @@ pub fn mul(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
 /// # Errors
 /// When the shapes do not broadcast or the dtypes differ.
 pub fn div(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
-    let (tracked, float) = (DIV.admit(&[a, b])?, DIV.float(&[a, b])?);
+    let (tracked, float) = (DIV.admit(session, &[a, b])?, DIV.float(&[a, b])?);
     let shape = broadcast_shape(DIV, a.shape(), b.shape())?;
     let y =
         with_float!(float, T => zip::<T>(session, &shape, a.tensor(), b.tensor(), |a, b| a / b)?);

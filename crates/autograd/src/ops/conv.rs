@@ -53,7 +53,7 @@ pub fn conv2d(
     options: Conv2d,
 ) -> Result<Var, AutogradError> {
     let inputs: Vec<&Var> = [x, weight].into_iter().chain(bias).collect();
-    let (tracked, float) = (CONV2D.admit(&inputs)?, CONV2D.float(&inputs)?);
+    let (tracked, float) = (CONV2D.admit(session, &inputs)?, CONV2D.float(&inputs)?);
     let plan = Plan::new(x, weight, bias, options)?;
     let (images, kernels) = (x.tensor().contiguous(), weight.tensor().contiguous());
     let mut y = Tensor::scratch_in(session.pool(), x.dtype(), &plan.output())?;

@@ -27,7 +27,7 @@ pub fn minimum(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError
 }
 
 fn extremum(session: &Session, info: OpInfo, a: &Var, b: &Var) -> Result<Var, AutogradError> {
-    let (tracked, float) = (info.admit(&[a, b])?, info.float(&[a, b])?);
+    let (tracked, float) = (info.admit(session, &[a, b])?, info.float(&[a, b])?);
     let shape = broadcast_shape(info, a.shape(), b.shape())?;
     let greatest = info == MAXIMUM;
     let y = with_float!(float, T => if greatest {

@@ -81,7 +81,7 @@ pub fn index_select(
             }
         });
     }
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(INDEX_SELECT.record(y, move |flow, dy| {
@@ -121,7 +121,7 @@ pub fn gather(
         let x = x.tensor().contiguous();
         gather_values(x.as_slice::<T>()?, &places.0, y.as_mut_slice()?);
     });
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(GATHER.record(y, move |flow, dy| {
@@ -147,7 +147,10 @@ pub fn scatter_add(
     source: &Var,
 ) -> Result<Var, AutogradError> {
     let inputs = [x, source];
-    let (tracked, float) = (SCATTER_ADD.admit(&inputs)?, SCATTER_ADD.float(&inputs)?);
+    let (tracked, float) = (
+        SCATTER_ADD.admit(session, &inputs)?,
+        SCATTER_ADD.float(&inputs)?,
+    );
     let places = Places::new(SCATTER_ADD, x, dim, index)?;
     if source.shape() != index.shape() {
         let expected = format!("{:?}, as the index", index.shape());
@@ -187,7 +190,7 @@ pub fn where_(
     a: &Var,
     b: &Var,
 ) -> Result<Var, AutogradError> {
-    let (tracked, float) = (WHERE.admit(&[a, b])?, WHERE.float(&[a, b])?);
+    let (tracked, float) = (WHERE.admit(session, &[a, b])?, WHERE.float(&[a, b])?);
     if condition.dtype() != DType::Bool {
         return Err(AutogradError::SelectorDType {
             op: WHERE.name,

@@ -90,7 +90,8 @@ fn joined(
         };
         write_part(&mut y, &part, dim, start)?;
         let len = part.shape()[dim];
-        targets.extend(input.target().map(|target| (start, len, target)));
+        let target = input.target().filter(|_| session.records());
+        targets.extend(target.map(|target| (start, len, target)));
         start += len;
     }
     if targets.is_empty() {
@@ -111,7 +112,7 @@ fn joined(
 /// # Errors
 /// When the sizes do not add up to dimension `dim`, or it does not exist.
 pub fn split(
-    _session: &Session,
+    session: &Session,
     x: &Var,
     dim: usize,
     sizes: &[usize],
@@ -128,7 +129,7 @@ pub fn split(
         parts.push((start, x.tensor().narrow(dim, start, len)?));
         start += len;
     }
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(parts
             .into_iter()
             .map(|(_, part)| Var::constant(part))

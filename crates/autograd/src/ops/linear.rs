@@ -1,50 +1,277 @@
-//! `y = act(x·Wᵀ + b) + residual`: a matrix product with its fused last pass.
+//! `y = act(x·Wᵀ + b) + residual`: a matrix product with its fused last pass, and its gradients
+//! `dX = dY·W`, `dW = dYᵀ·X`, `db = Σ dY`.
 
-use bertha_kernels::{Activation, Epilogue, PackedWeights, gemm};
+use std::sync::Arc;
 
-use super::{OpInfo, forward_only};
-use crate::{AutogradError, Session, Var};
+use bertha_kernels::{
+    Activation, Epilogue, Matrix, activate_backward, column_sums, gemm, gemm_keeping, matmul,
+    reference,
+};
+use bertha_tensor::{DType, Tensor};
 
-pub(super) const INFO: OpInfo = forward_only("linear");
+use super::{Float, OpInfo, differentiable};
+use crate::tape::{Flow, Source, Target};
+use crate::weight::{LinearPart, LinearWeight, Packed, stacked_bias, stacked_weight};
+use crate::{AutogradError, Parameter, Session, Var};
 
-/// `act(x[T,K] · W[N,K]ᵀ + bias[N]) + residual[T,N]` as `[T,N]` f32.
+pub(super) const INFO: OpInfo = differentiable("linear");
+
+/// `act(x[T,K] · W[N,K]ᵀ + bias[N]) + residual[T,N]` as `[T,N]` f32 (f64 where everything is f64).
 ///
 /// # Errors
-/// When the shapes disagree, or an input is tracked.
+/// When shapes or dtypes disagree.
 pub fn linear(
     session: &Session,
     x: &Var,
-    weight: &PackedWeights,
-    bias: Option<&[f32]>,
+    weight: &LinearWeight,
     activation: Activation,
     residual: Option<&Var>,
 ) -> Result<Var, AutogradError> {
-    INFO.admit(&[x])?;
+    let mut tracked = INFO.admit(session, &[x])?;
+    tracked |= session.records() && weight.is_tracked();
     let (n, k) = (weight.n(), weight.k());
     let rows = INFO.rows_of("the input", x, k)?;
-    if let Some(bias) = bias {
-        INFO.vector("the bias", bias, n)?;
-    }
     if let Some(residual) = residual {
-        INFO.admit(&[residual])?;
+        tracked |= INFO.admit(session, &[residual])?;
+        INFO.float(&[x, residual])?;
         if residual.shape() != [rows, n] {
             let expected = format!("[{rows}, {n}]");
             return Err(INFO.shape_error("the residual", residual.shape(), expected));
         }
     }
-    let mut y = session.scratch(&[rows, n])?;
-    let epilogue = Epilogue {
-        bias,
-        activation,
-        residual: residual.map(Var::as_slice).transpose()?,
+    let float = INFO.float(&[x])?;
+    let keeps = tracked && activation != Activation::None;
+    let mut before = None;
+    let (y, packed) = match float {
+        Float::F64 => {
+            let (y, kept) = forward_f64(session, x, weight, activation, residual)?;
+            before = keeps.then_some(kept);
+            (y, None)
+        }
+        Float::F32 => {
+            let mut y = session.scratch(&[rows, n])?;
+            let values = x.as_slice()?;
+            let residual = residual.map(Var::as_slice).transpose()?;
+            let out = y.as_mut_slice()?;
+            if keeps {
+                before = Some(session.scratch(&[rows, n])?);
+            }
+            let kept = before.as_mut().map(Tensor::as_mut_slice).transpose()?;
+            let packed = weight.with_packed(session, |weight, bias, packed| {
+                let epilogue = Epilogue {
+                    bias,
+                    activation,
+                    residual,
+                };
+                match kept {
+                    Some(kept) => {
+                        gemm_keeping(session.exec(), rows, values, weight, epilogue, kept, out)
+                    }
+                    None => gemm(session.exec(), rows, values, weight, epilogue, out),
+                }
+                packed
+            })?;
+            (y, packed)
+        }
     };
-    gemm(
-        session.exec(),
-        rows,
-        x.as_slice()?,
-        weight,
-        epilogue,
-        y.as_mut_slice()?,
+    if !tracked {
+        return Ok(Var::constant(y));
+    }
+    let kept = Kept {
+        to_x: x.target(),
+        to_residual: residual.and_then(Var::target),
+        parts: weight.parts().to_vec(),
+        learns: weight.is_tracked(),
+        x: x.tensor().clone(),
+        packed,
+        before,
+        activation,
+        n,
+        k,
+    };
+    Ok(INFO.record(y, move |flow, dy| kept.backward(flow, dy)))
+}
+
+/// What the backward pass needs.
+struct Kept {
+    to_x: Option<Target>,
+    to_residual: Option<Target>,
+    parts: Vec<LinearPart>,
+    /// Whether one of the parameters wants a gradient.
+    learns: bool,
+    x: Tensor,
+    packed: Option<Arc<Packed>>,
+    /// What the activation was applied to.
+    before: Option<Tensor>,
+    activation: Activation,
+    n: usize,
+    k: usize,
+}
+
+impl Kept {
+    fn backward(self, flow: &mut Flow<'_>, dy: Tensor) -> Result<(), AutogradError> {
+        if let Some(to) = &self.to_residual {
+            flow.add(&to.source, dy.clone())?;
+        }
+        match dy.dtype() {
+            DType::F64 => self.backward_f64(flow, dy),
+            _ => self.backward_f32(flow, dy),
+        }
+    }
+
+    fn backward_f32(self, flow: &mut Flow<'_>, dy: Tensor) -> Result<(), AutogradError> {
+        let exec = flow.session().exec();
+        let mut dy = dy.contiguous();
+        if let Some(before) = &self.before {
+            activate_backward(
+                exec,
+                self.activation,
+                before.as_slice()?,
+                dy.as_mut_slice()?,
+            );
+        }
+        let dy = dy.as_slice::<f32>()?;
+        if self.learns {
+            let x = self.x.as_slice::<f32>()?;
+            let mut first = 0;
+            for part in &self.parts {
+                let rows = part.weight.shape()[0];
+                // The part's columns of dy, transposed.
+                let left = Matrix {
+                    data: dy.get(first..).unwrap_or(&[]),
+                    row_stride: 1,
+                    column_stride: self.n,
+                };
+                let shape = (rows, self.k, x.len() / self.k.max(1));
+                if let Some(to) = target(&part.weight) {
+                    flow.write(&to, |dw, add| {
+                        matmul(exec, shape, left, Matrix::row_major(x, self.k), add, dw);
+                    })?;
+                }
+                first += rows;
+            }
+            if self.parts.iter().any(|part| part.bias.is_some()) {
+                let mut sums = flow.session().scratch(&[self.n])?;
+                column_sums(exec, dy, false, sums.as_mut_slice()?);
+                add_bias_gradients::<f32>(flow, &self.parts, &sums)?;
+            }
+        }
+        if let (Some(to), Some(packed)) = (&self.to_x, &self.packed) {
+            let rows = self.x.shape()[0];
+            flow.write(to, |dx, _| {
+                gemm(exec, rows, dy, &packed.transposed, Epilogue::default(), dx)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn backward_f64(self, flow: &mut Flow<'_>, dy: Tensor) -> Result<(), AutogradError> {
+        let mut dy = dy.contiguous();
+        if let Some(before) = &self.before {
+            reference::activate_backward::<f64>(
+                self.activation,
+                before.as_slice()?,
+                dy.as_mut_slice()?,
+            );
+        }
+        let dy = dy.as_slice::<f64>()?;
+        let (n, k) = (self.n, self.k);
+        let x = self.x.as_slice::<f64>()?;
+        let rows = self.x.shape()[0];
+        let mut first = 0;
+        for part in &self.parts {
+            let part_rows = part.weight.shape()[0];
+            if let Some(to) = target(&part.weight) {
+                let left = (&dy[first..], (1, n));
+                flow.write(&to, |dw, add| {
+                    reference::matmul((part_rows, k, rows), left, (x, (k, 1)), add, dw)
+                })?;
+            }
+            first += part_rows;
+        }
+        let mut sums = vec![0.0; n];
+        reference::column_sums(dy, false, &mut sums);
+        add_bias_gradients::<f64>(flow, &self.parts, &Tensor::from_vec(sums, &[n])?)?;
+        if let Some(to) = &self.to_x {
+            let weight = stacked_weight::<f64>(&self.parts)?;
+            flow.write(to, |dx, _| {
+                reference::matmul((rows, k, n), (dy, (n, 1)), (&weight, (k, 1)), false, dx)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a parameter's gradient goes, if it wants one.
+fn target(parameter: &Parameter) -> Option<Target> {
+    (!parameter.is_frozen()).then(|| Target {
+        source: Source::Parameter(parameter.clone()),
+        shape: parameter.shape().to_vec(),
+    })
+}
+
+/// Gives each part's bias its piece of the column sums.
+fn add_bias_gradients<T: bertha_tensor::Element + std::ops::AddAssign>(
+    flow: &mut Flow<'_>,
+    parts: &[LinearPart],
+    sums: &Tensor,
+) -> Result<(), AutogradError> {
+    let mut sums = sums.as_slice::<T>()?;
+    for part in parts {
+        let (piece, rest) = sums.split_at(part.weight.shape()[0]);
+        sums = rest;
+        if let Some(to) = part.bias.as_ref().and_then(target) {
+            flow.write::<T>(&to, |db, add| match add {
+                true => db.iter_mut().zip(piece).for_each(|(db, &sum)| *db += sum),
+                false => db.copy_from_slice(piece),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The output and what the activation was applied to, by the reference.
+fn forward_f64(
+    session: &Session,
+    x: &Var,
+    weight: &LinearWeight,
+    activation: Activation,
+    residual: Option<&Var>,
+) -> Result<(Tensor, Tensor), AutogradError> {
+    if !Packed::is_f64(weight.parts()) {
+        return Err(AutogradError::DType {
+            op: INFO.name,
+            found: vec![DType::F64, DType::F32],
+        });
+    }
+    let (n, k, rows) = (weight.n(), weight.k(), x.shape()[0]);
+    let w = stacked_weight::<f64>(weight.parts())?;
+    let mut before = Tensor::zeros_in(session.pool(), DType::F64, &[rows, n])?;
+    let sums = before.as_mut_slice::<f64>()?;
+    let x = x.tensor().contiguous();
+    reference::matmul(
+        (rows, n, k),
+        (x.as_slice()?, (k, 1)),
+        (&w, (1, k)),
+        false,
+        sums,
     );
-    Ok(Var::constant(y))
+    if let Some(bias) = stacked_bias::<f64>(weight.parts())? {
+        for row in sums.chunks_exact_mut(n) {
+            row.iter_mut()
+                .zip(&bias)
+                .for_each(|(sum, bias)| *sum += bias);
+        }
+    }
+    let mut y = before.copy();
+    let values = y.as_mut_slice::<f64>()?;
+    reference::activate(activation, values);
+    if let Some(residual) = residual {
+        let residual = residual.tensor().contiguous();
+        values
+            .iter_mut()
+            .zip(residual.as_slice::<f64>()?)
+            .for_each(|(y, residual)| *y += residual);
+    }
+    Ok((y, before))
 }

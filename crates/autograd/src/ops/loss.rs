@@ -1,253 +1,243 @@
-//! Losses of the general set, each the mean over its values.
+//! Losses: a number to minimise, with its gradient computed in the same pass over the logits.
 
-use bertha_tensor::Tensor;
+use bertha_kernels::{
+    CrossEntropy, Labels, binary_cross_entropy as binary_kernel,
+    cross_entropy as cross_entropy_kernel, mean_squared_error as squared_kernel, reference,
+};
+use bertha_tensor::{DType, Tensor};
 
-use super::broadcast::{map, with_float, zip_same};
-use super::index::integers;
-use super::real::{Real, sum};
-use super::reduce::log_sum_exp;
-use super::unary::logistic;
 use super::{Float, OpInfo, differentiable};
 use crate::{AutogradError, Session, Var};
 
 pub(super) const CROSS_ENTROPY: OpInfo = differentiable("cross_entropy");
-pub(super) const MSE_LOSS: OpInfo = differentiable("mse_loss");
-pub(super) const BCE_WITH_LOGITS: OpInfo = differentiable("bce_with_logits");
+pub(super) const BINARY_CROSS_ENTROPY: OpInfo = differentiable("binary_cross_entropy");
+pub(super) const MEAN_SQUARED_ERROR: OpInfo = differentiable("mean_squared_error");
 
-/// The mean over rows of `−ln softmax(logits)[label]`, of shape `[]`, for `logits[…,V]` and i64 or i32 `labels[…]`, f32 or
-/// f64. Rows whose label is `ignore_index` do not count (transformers mark them with −100); where all do not, the loss
-/// is 0.
+/// Rows of this label have no loss.
+pub const IGNORE_INDEX: i64 = -100;
+
+/// How the losses of rows or values become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub enum Reduction {
+    /// Their mean: over labelled rows (by their classes' weights), or over all values. Of none it is 0.
+    #[default]
+    Mean,
+    /// Their sum divided by a number: that of all labels of a step, when a step is several batches.
+    SumOver(f64),
+}
+
+/// The settings of [`cross_entropy`].
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct CrossEntropyOptions {
+    /// The share of the target that is spread evenly over all classes, from 0 to below 1.
+    pub label_smoothing: f32,
+    /// What a class's part of the loss is multiplied by, `[V]`.
+    pub class_weights: Option<Vec<f32>>,
+    /// How rows' losses become one number.
+    pub reduction: Reduction,
+}
+
+/// `−ln softmax(logits)[label]` of each row of `logits[T,V]`, reduced to a single number; rows labelled −100
+/// ([`IGNORE_INDEX`]) do not count. As `torch.nn.functional.cross_entropy`. f32 or f64.
 ///
 /// # Errors
-/// When the shapes do not fit, the labels are not i64 or i32, a label is neither a class nor ignored, or the logits are
-/// neither f32 nor f64.
+/// When shapes disagree or a label is no class.
 pub fn cross_entropy(
     session: &Session,
-    logits: &Var,
-    labels: &Tensor,
-    ignore_index: Option<i64>,
+    logits: Var,
+    labels: &[i64],
+    options: &CrossEntropyOptions,
 ) -> Result<Var, AutogradError> {
-    let float = CROSS_ENTROPY.float(&[logits])?;
-    let Some((&classes, rows)) = logits.shape().split_last() else {
-        let expected = "one dimension or more".into();
-        return Err(CROSS_ENTROPY.shape_error("the logits", &[], expected));
-    };
-    if labels.shape() != rows {
-        let expected = format!("{rows:?}, as the rows of the logits");
-        return Err(CROSS_ENTROPY.shape_error("the labels", labels.shape(), expected));
+    let tracked = CROSS_ENTROPY.admit(session, &[&logits])?;
+    let float = CROSS_ENTROPY.float(&[&logits])?;
+    let (rows, classes) = CROSS_ENTROPY.matrix("the logits", &logits)?;
+    if labels.len() != rows {
+        return Err(CROSS_ENTROPY.shape_error("the labels", &[labels.len()], format!("[{rows}]")));
     }
-    // A class, or nothing where it is ignored.
-    let class = |label: i64| {
-        if Some(label) == ignore_index {
-            return Ok(None);
-        }
+    if let Some(weights) = &options.class_weights
+        && weights.len() != classes
+    {
+        return Err(CROSS_ENTROPY.shape_error(
+            "the class weights",
+            &[weights.len()],
+            format!("[{classes}]"),
+        ));
+    }
+    super::dropout::check(CROSS_ENTROPY, options.label_smoothing)?;
+    let mut total = 0.0;
+    for (row, &label) in labels
+        .iter()
+        .enumerate()
+        .filter(|(_, label)| **label != IGNORE_INDEX)
+    {
         let class = usize::try_from(label).ok().filter(|&class| class < classes);
-        class.map(Some).ok_or(AutogradError::OutOfRange {
+        let class = class.ok_or(AutogradError::Label {
             op: CROSS_ENTROPY.name,
-            what: "class",
-            index: label,
-            len: classes,
-        })
-    };
-    let labels = integers(CROSS_ENTROPY.name, labels)?;
-    let labels: Vec<Option<usize>> = labels.into_iter().map(class).collect::<Result<_, _>>()?;
-    let to = logits.target();
-    let (loss, gradient) = with_float!(float, T => {
-        cross_entropy_rows::<T>(session, logits.tensor(), classes, &labels, to.is_some())?
-    });
-    let (Some(to), Some(gradient)) = (to, gradient) else {
-        return Ok(Var::constant(loss));
-    };
-    Ok(CROSS_ENTROPY.record(loss, move |flow, dy| {
-        let dx = with_float!(float, T => {
-            let dy = dy.item::<T>()?;
-            map::<T>(flow.session(), &gradient, |dx| dx * dy)?
-        });
-        flow.add(&to.source, dx)
-    }))
-}
-
-/// The mean loss and, if wanted, its gradient with respect to the logits: `(softmax − one-hot)/rows that count`.
-fn cross_entropy_rows<T: Real>(
-    session: &Session,
-    logits: &Tensor,
-    classes: usize,
-    labels: &[Option<usize>],
-    wants_gradient: bool,
-) -> Result<(Tensor, Option<Tensor>), AutogradError> {
-    let logits = logits.contiguous();
-    let rows = || {
-        logits
-            .as_slice::<T>()
-            .map(|x| x.chunks_exact(classes.max(1)).zip(labels))
-    };
-    let count = labels.iter().flatten().count().max(1) as f64;
-    let log_sums: Vec<f64> = rows()?
-        .map(|(row, label)| label.map_or(0.0, |_| log_sum_exp(row)))
-        .collect();
-    let losses: Vec<f64> = rows()?
-        .zip(&log_sums)
-        .map(|((row, label), log_sum)| label.map_or(0.0, |class| log_sum - row[class].to_f64()))
-        .collect();
-    let loss = Tensor::full(T::from_f64(sum(&losses) / count), &[])?;
-    if !wants_gradient {
-        return Ok((loss, None));
-    }
-    let mut gradient = Tensor::zeros_in(session.pool(), T::DTYPE, logits.shape())?;
-    let share = T::from_f64(1.0 / count);
-    let gradients = gradient
-        .as_mut_slice::<T>()?
-        .chunks_exact_mut(classes.max(1));
-    for (dx, ((row, label), &log_sum)) in gradients.zip(rows()?.zip(&log_sums)) {
-        let &Some(class) = label else { continue };
-        let log_sum = T::from_f64(log_sum);
-        for (dx, &x) in dx.iter_mut().zip(row) {
-            *dx = (x - log_sum).exp() * share;
-        }
-        dx[class] = dx[class] - share;
-    }
-    Ok((loss, Some(gradient)))
-}
-
-/// The mean of `(input − target)²`, of shape `[]`; the two are of one shape, f32 or f64.
-///
-/// # Errors
-/// When shapes or dtypes differ.
-pub fn mse_loss(session: &Session, input: &Var, target: &Var) -> Result<Var, AutogradError> {
-    let inputs = [input, target];
-    let (tracked, float) = (MSE_LOSS.admit(&inputs)?, MSE_LOSS.float(&inputs)?);
-    same_shape(MSE_LOSS, input, target)?;
-    let (distance, loss) = with_float!(float, T => {
-        let distance = zip_same::<T>(session, input.tensor(), target.tensor(), |x, t| x - t)?;
-        let squares = map::<T>(session, &distance, |d| d * d)?;
-        let loss = mean::<T>(&squares)?;
-        (distance, loss)
-    });
-    if !tracked {
-        return Ok(Var::constant(loss));
-    }
-    let (to_input, to_target) = (input.target(), target.target());
-    Ok(MSE_LOSS.record(loss, move |flow, dy| {
-        let session = flow.session();
-        for (to, sign) in [(to_input, 2.0), (to_target, -2.0)] {
-            let Some(to) = to else { continue };
-            let dx = with_float!(float, T => {
-                let scale = T::from_f64(sign * dy.item::<T>()?.to_f64() / distance.numel() as f64);
-                map::<T>(session, &distance, |d| d * scale)?
-            });
-            flow.add(&to.source, dx)?;
-        }
-        Ok(())
-    }))
-}
-
-/// The mean of the binary cross-entropy `−t·ln σ(x) − (1 − t)·ln(1 − σ(x))`, of shape `[]`, for logits `x` and targets `t`
-/// from 0 to 1, of one shape, f32 or f64. It does not overflow.
-///
-/// # Errors
-/// When shapes or dtypes differ.
-pub fn bce_with_logits(
-    session: &Session,
-    logits: &Var,
-    target: &Var,
-) -> Result<Var, AutogradError> {
-    let inputs = [logits, target];
-    let tracked = BCE_WITH_LOGITS.admit(&inputs)?;
-    let float = BCE_WITH_LOGITS.float(&inputs)?;
-    same_shape(BCE_WITH_LOGITS, logits, target)?;
-    let (x, t) = (logits.tensor().clone(), target.tensor().clone());
-    let loss = with_float!(float, T => {
-        // max(x, 0) − x·t + ln(1 + e^(−|x|))
-        let losses = zip_same::<T>(session, &x, &t, |x, t| {
-            let (x, t) = (x.to_f64(), t.to_f64());
-            T::from_f64(x.max(0.0) - x * t + (-x.abs()).exp().ln_1p())
+            label,
+            row,
+            classes,
         })?;
-        mean::<T>(&losses)?
-    });
-    if !tracked {
-        return Ok(Var::constant(loss));
+        total += options
+            .class_weights
+            .as_ref()
+            .map_or(1.0, |weights| f64::from(weights[class]));
     }
-    let (to_logits, to_target) = (logits.target(), target.target());
-    Ok(BCE_WITH_LOGITS.record(loss, move |flow, dy| {
-        let session = flow.session();
-        let share = with_float!(float, T => dy.item::<T>()?.to_f64()) / x.numel() as f64;
-        if let Some(to) = to_logits {
-            let dx = with_float!(float, T => zip_same::<T>(session, &x, &t, |x, t| {
-                (logistic(x) - t) * T::from_f64(share)
-            })?);
-            flow.add(&to.source, dx)?;
+    let settings = CrossEntropy {
+        ignore_index: IGNORE_INDEX,
+        label_smoothing: options.label_smoothing,
+        class_weights: options.class_weights.as_deref(),
+    };
+    let to = logits.target().filter(|_| tracked);
+    let scale = options.reduction.scale(total);
+    let mut logits = logits.into_tensor();
+    let labels = Labels::I64(labels);
+    let mut losses = Tensor::scratch_in(session.pool(), logits.dtype(), &[rows])?;
+    if logits.numel() > 0 {
+        match float {
+            Float::F32 => {
+                let (logits, losses) = (logits.as_mut_slice()?, losses.as_mut_slice()?);
+                cross_entropy_kernel(
+                    session.exec(),
+                    logits,
+                    classes,
+                    labels,
+                    &settings,
+                    scale as f32,
+                    losses,
+                );
+            }
+            Float::F64 => {
+                let (logits, losses) = (logits.as_mut_slice::<f64>()?, losses.as_mut_slice()?);
+                reference::cross_entropy(logits, classes, labels, &settings, scale, losses);
+            }
         }
-        if let Some(to) = to_target {
-            let dt = with_float!(float, T => map::<T>(session, &x, |x| x * T::from_f64(-share))?);
-            flow.add(&to.source, dt)?;
+    }
+    finish(CROSS_ENTROPY, losses, scale, logits, to)
+}
+
+/// The binary cross-entropy of each value of `logits` with its target, from 0 to 1, reduced to a single number: as
+/// `torch.nn.functional.binary_cross_entropy_with_logits`. f32 or f64, any shape.
+///
+/// # Errors
+/// When there is not a target for each value.
+pub fn binary_cross_entropy(
+    session: &Session,
+    logits: Var,
+    targets: &[f32],
+    reduction: Reduction,
+) -> Result<Var, AutogradError> {
+    pointwise(BINARY_CROSS_ENTROPY, session, logits, targets, reduction)
+}
+
+/// The squared difference of each value and its target, reduced to a single number: as
+/// `torch.nn.functional.mse_loss`. f32 or f64, any shape.
+///
+/// # Errors
+/// When there is not a target for each value.
+pub fn mean_squared_error(
+    session: &Session,
+    values: Var,
+    targets: &[f32],
+    reduction: Reduction,
+) -> Result<Var, AutogradError> {
+    pointwise(MEAN_SQUARED_ERROR, session, values, targets, reduction)
+}
+
+fn pointwise(
+    op: OpInfo,
+    session: &Session,
+    x: Var,
+    targets: &[f32],
+    reduction: Reduction,
+) -> Result<Var, AutogradError> {
+    let tracked = op.admit(session, &[&x])?;
+    let float = op.float(&[&x])?;
+    let count = x.tensor().numel();
+    if targets.len() != count {
+        return Err(op.shape_error("the targets", &[targets.len()], format!("[{count}]")));
+    }
+    let to = x.target().filter(|_| tracked);
+    let scale = reduction.scale(count as f64);
+    let mut x = x.into_tensor();
+    let mut losses = Tensor::scratch_in(session.pool(), x.dtype(), &[count])?;
+    match float {
+        Float::F32 => {
+            let (x, losses) = (x.as_mut_slice()?, losses.as_mut_slice()?);
+            let kernel = match op == BINARY_CROSS_ENTROPY {
+                true => binary_kernel,
+                false => squared_kernel,
+            };
+            kernel(session.exec(), x, targets, scale as f32, losses);
         }
-        Ok(())
-    }))
-}
-
-fn same_shape(info: OpInfo, input: &Var, target: &Var) -> Result<(), AutogradError> {
-    if input.shape() != target.shape() {
-        let expected = format!("{:?}, as the input", input.shape());
-        return Err(info.shape_error("the target", target.shape(), expected));
+        Float::F64 => {
+            let targets: Vec<f64> = targets.iter().copied().map(f64::from).collect();
+            let (x, losses) = (x.as_mut_slice::<f64>()?, losses.as_mut_slice()?);
+            let kernel = match op == BINARY_CROSS_ENTROPY {
+                true => reference::binary_cross_entropy::<f64>,
+                false => reference::mean_squared_error::<f64>,
+            };
+            kernel(x, &targets, scale, losses);
+        }
     }
-    Ok(())
+    finish(op, losses, scale, x, to)
 }
 
-/// The mean of a contiguous tensor, of shape `[]`.
-fn mean<T: Real>(values: &Tensor) -> Result<Tensor, AutogradError> {
-    let mean = sum(values.as_slice::<T>()?) / values.numel() as f64;
-    Ok(Tensor::full(T::from_f64(mean), &[])?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session() -> Session {
-        Session::new(Some(1)).unwrap()
-    }
-
-    #[test]
-    fn ignored_rows_do_not_count() {
-        let logits = vec![0.0_f32, 0.0, 5.0, 9.0, 1.0, 1.0];
-        let logits = Var::constant(Tensor::from_vec(logits, &[3, 2]).unwrap());
-        let loss = |labels: [i64; 3]| {
-            let labels = Tensor::from_vec(labels.to_vec(), &[3]).unwrap();
-            cross_entropy(&session(), &logits, &labels, Some(-100))
+impl Reduction {
+    /// What each loss is multiplied by before they are summed.
+    fn scale(self, count: f64) -> f64 {
+        let over = match self {
+            Self::Mean => count,
+            Self::SumOver(count) => count,
         };
-        let found = loss([1, -100, 0]).unwrap().tensor().item::<f32>().unwrap();
-        assert_eq!(found, 2_f32.ln());
-        assert_eq!(
-            loss([-100; 3]).unwrap().tensor().item::<f32>().unwrap(),
-            0.0
-        );
-        let error = loss([0, 2, 0]).unwrap_err().to_string();
-        assert!(
-            error.contains("`cross_entropy`") && error.contains("class 2"),
-            "{error}"
-        );
+        if over > 0.0 { 1.0 / over } else { 0.0 }
     }
+}
 
-    #[test]
-    fn large_logits_do_not_overflow() {
-        let x = Var::constant(Tensor::from_vec(vec![1000.0_f32, -1000.0], &[2]).unwrap());
-        let t = Var::constant(Tensor::from_vec(vec![0.0_f32, 0.0], &[2]).unwrap());
-        let loss = bce_with_logits(&session(), &x, &t).unwrap();
-        assert_eq!(loss.tensor().item::<f32>().unwrap(), 500.0);
-        let label = Tensor::from_vec(vec![1_i32], &[1]).unwrap();
-        let x = crate::ops::reshape(&session(), &x, &[1, 2]).unwrap();
-        let loss = cross_entropy(&session(), &x, &label, None).unwrap();
-        assert_eq!(loss.tensor().item::<f32>().unwrap(), 2000.0);
-    }
-
-    #[test]
-    fn shapes_must_agree() {
-        let zeros = |shape| Var::constant(Tensor::zeros(bertha_tensor::DType::F32, shape).unwrap());
-        let error = mse_loss(&session(), &zeros(&[2, 1]), &zeros(&[2])).unwrap_err();
-        let error = error.to_string();
-        assert!(
-            error.contains("`mse_loss`") && error.contains("[2, 1]"),
-            "{error}"
-        );
-    }
+/// The reduced loss, recorded with the gradient that the kernel has computed.
+fn finish(
+    op: OpInfo,
+    losses: Tensor,
+    scale: f64,
+    gradient: Tensor,
+    to: Option<crate::tape::Target>,
+) -> Result<Var, AutogradError> {
+    // Summed in f64, in the rows' order.
+    let loss = match losses.dtype() {
+        DType::F64 => Tensor::full(losses.as_slice::<f64>()?.iter().sum::<f64>() * scale, &[])?,
+        _ => {
+            let sum: f64 = losses
+                .as_slice::<f32>()?
+                .iter()
+                .copied()
+                .map(f64::from)
+                .sum();
+            Tensor::full((sum * scale) as f32, &[])?
+        }
+    };
+    let Some(to) = to else {
+        return Ok(Var::constant(loss));
+    };
+    Ok(op.record(loss, move |flow, dy| {
+        let mut gradient = gradient;
+        match dy.dtype() {
+            DType::F64 => {
+                let by = dy.item::<f64>()?;
+                gradient
+                    .as_mut_slice::<f64>()?
+                    .iter_mut()
+                    .for_each(|value| *value *= by);
+            }
+            _ => {
+                let by = dy.item::<f32>()?;
+                // Nearly always the loss is where the backward pass begins.
+                if by != 1.0 {
+                    gradient
+                        .as_mut_slice::<f32>()?
+                        .iter_mut()
+                        .for_each(|value| *value *= by);
+                }
+            }
+        }
+        flow.add(&to.source, gradient)
+    }))
 }

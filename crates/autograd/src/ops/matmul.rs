@@ -17,7 +17,7 @@ pub(super) const MATMUL: OpInfo = differentiable("matmul");
 /// # Errors
 /// When an input has no dimension, the shapes do not fit, or the dtypes differ.
 pub fn matmul(session: &Session, a: &Var, b: &Var) -> Result<Var, AutogradError> {
-    let (tracked, float) = (MATMUL.admit(&[a, b])?, MATMUL.float(&[a, b])?);
+    let (tracked, float) = (MATMUL.admit(session, &[a, b])?, MATMUL.float(&[a, b])?);
     let product = Batched::new(a, b)?;
     let (left, right) = (
         product.left.reshaped(a.tensor())?,
@@ -88,6 +88,7 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
+    /// As ndarray sees it.
     fn view(self, rows: usize, columns: usize) -> ArrayView2<'a, T> {
         let shape = (rows, columns).strides((self.row_stride, self.column_stride));
         ArrayView2::from_shape(shape, self.data).expect("an operand holds the values of its shape")
@@ -105,7 +106,7 @@ impl<'a, T> Matrix<'a, T> {
 /// `c[m,n] (+)= a[m,k] · b[k,n]`, with `c` row-major: added to when `accumulate`, else overwritten. The one place that
 /// the general operations' products run through.
 pub(super) fn multiply<T: Real>(
-    _session: &Session,
+    session: &Session,
     [m, k, n]: [usize; 3],
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
@@ -115,13 +116,59 @@ pub(super) fn multiply<T: Real>(
     if m * n == 0 {
         return;
     }
-    let beta = if accumulate { T::ONE } else { T::ZERO };
     if k == 0 {
-        c.iter_mut().for_each(|c| *c = *c * beta);
+        if !accumulate {
+            c.fill(T::ZERO);
+        }
         return;
     }
-    let mut c = ArrayViewMut2::from_shape((m, n), c).expect("a value for every sum");
-    general_mat_mul(T::ONE, &a.view(m, k), &b.view(k, n), beta, &mut c);
+    T::multiply(session, [m, k, n], a, b, accumulate, c);
+}
+
+/// What multiplies matrices of a float type: the kernels in f32, and in f64, which only checks and small studies use,
+/// ndarray.
+pub(super) trait Product: Sized {
+    fn multiply(
+        session: &Session,
+        shape: [usize; 3],
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        accumulate: bool,
+        c: &mut [Self],
+    );
+}
+
+impl Product for f32 {
+    fn multiply(
+        session: &Session,
+        [m, k, n]: [usize; 3],
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        accumulate: bool,
+        c: &mut [Self],
+    ) {
+        let [a, b] = [a, b].map(|matrix| bertha_kernels::Matrix {
+            data: matrix.data,
+            row_stride: matrix.row_stride,
+            column_stride: matrix.column_stride,
+        });
+        bertha_kernels::matmul(session.exec(), (m, k, n), a, b, accumulate, c);
+    }
+}
+
+impl Product for f64 {
+    fn multiply(
+        _session: &Session,
+        [m, k, n]: [usize; 3],
+        a: Matrix<'_, Self>,
+        b: Matrix<'_, Self>,
+        accumulate: bool,
+        c: &mut [Self],
+    ) {
+        let beta = f64::from(u8::from(accumulate));
+        let mut c = ArrayViewMut2::from_shape((m, n), c).expect("a value for every sum");
+        general_mat_mul(1.0, &a.view(m, k), &b.view(k, n), beta, &mut c);
+    }
 }
 
 /// How an input enters the product.

@@ -10,21 +10,21 @@ mod arithmetic;
 mod attention;
 mod broadcast;
 mod conv;
+mod dropout;
 mod embedding;
-mod erf;
 mod extremum;
 mod gather;
 mod index;
 mod join;
 mod layer_norm;
 mod linear;
+mod log_softmax;
 mod loss;
 mod matmul;
 mod pointwise;
 mod pool2d;
 mod real;
 mod reduce;
-mod softmax;
 mod unary;
 mod view;
 mod window;
@@ -32,19 +32,23 @@ mod window;
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
 pub use conv::{Conv2d, conv2d};
-pub use embedding::{EmbeddingInputs, embedding_layer_norm};
+pub use dropout::{dropout, dropout_add};
+pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
 pub use extremum::{maximum, minimum};
 pub use gather::{column, gather_rows};
 pub use index::{gather, index_select, one_hot, scatter_add, where_};
 pub use join::{concat, split, stack};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use loss::{bce_with_logits, cross_entropy, mse_loss};
+pub use log_softmax::log_softmax;
+pub use loss::{
+    CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy,
+    mean_squared_error,
+};
 pub use matmul::matmul;
-pub use pointwise::activate;
+pub use pointwise::{activate, softmax};
 pub use pool2d::{Pool2d, avg_pool2d, max_pool2d};
 pub use reduce::{logsumexp, max, mean, mean_all, sum, sum_all, var};
-pub use softmax::{log_softmax, softmax};
 pub use unary::{
     abs, add_scalar, clamp, exp, gelu, ln, mul_scalar, neg, powf, relu, sigmoid, silu, sqrt, tanh,
 };
@@ -53,7 +57,7 @@ pub use view::{broadcast_to, narrow, permute, reshape, select, squeeze, transpos
 use bertha_tensor::{DType, Tensor};
 
 use crate::tape::{Flow, Node};
-use crate::{AutogradError, Var};
+use crate::{AutogradError, Session, Var};
 
 /// What is known of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +97,16 @@ pub const REGISTRY: &[OpInfo] = &[
     layer_norm::INFO,
     attention::INFO,
     embedding::INFO,
+    embedding::LOOKUP,
+    dropout::DROPOUT,
+    dropout::DROPOUT_ADD,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,
+    pointwise::SOFTMAX,
+    loss::CROSS_ENTROPY,
+    loss::BINARY_CROSS_ENTROPY,
+    loss::MEAN_SQUARED_ERROR,
     arithmetic::ADD,
     arithmetic::SUB,
     arithmetic::MUL,
@@ -111,18 +122,12 @@ pub const REGISTRY: &[OpInfo] = &[
     unary::POWF,
     unary::ABS,
     unary::CLAMP,
-    unary::RELU,
-    unary::SIGMOID,
-    unary::TANH,
-    unary::GELU,
-    unary::SILU,
     reduce::SUM,
     reduce::MEAN,
     reduce::VAR,
     reduce::MAX,
     reduce::LOGSUMEXP,
-    softmax::SOFTMAX,
-    softmax::LOG_SOFTMAX,
+    log_softmax::LOG_SOFTMAX,
     matmul::MATMUL,
     view::RESHAPE,
     view::PERMUTE,
@@ -142,16 +147,13 @@ pub const REGISTRY: &[OpInfo] = &[
     conv::CONV2D,
     pool2d::MAX_POOL2D,
     pool2d::AVG_POOL2D,
-    loss::CROSS_ENTROPY,
-    loss::MSE_LOSS,
-    loss::BCE_WITH_LOGITS,
 ];
 
 impl OpInfo {
     /// Whether one of the inputs is tracked, so that the operation must be recorded. Refuses that when the
     /// operation has no backward.
-    fn admit(self, inputs: &[&Var]) -> Result<bool, AutogradError> {
-        let tracked = inputs.iter().any(|input| input.is_tracked());
+    fn admit(self, session: &Session, inputs: &[&Var]) -> Result<bool, AutogradError> {
+        let tracked = session.records() && inputs.iter().any(|input| input.is_tracked());
         if tracked && !self.has_backward {
             return Err(AutogradError::NoBackward { op: self.name });
         }
@@ -208,14 +210,6 @@ impl OpInfo {
             return Err(self.shape_error(input, var.shape(), format!("[*, {columns}]")));
         }
         Ok(rows)
-    }
-
-    /// Checks that a vector parameter has `len` values.
-    fn vector(self, input: &'static str, values: &[f32], len: usize) -> Result<(), AutogradError> {
-        if values.len() != len {
-            return Err(self.shape_error(input, &[values.len()], format!("[{len}]")));
-        }
-        Ok(())
     }
 
     fn shape_error(self, input: &'static str, found: &[usize], expected: String) -> AutogradError {

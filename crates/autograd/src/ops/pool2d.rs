@@ -65,7 +65,7 @@ pub fn max_pool2d(session: &Session, x: &Var, pool: Pool2d) -> Result<Var, Autog
             }
         }
     });
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(MAX_POOL2D.record(y, move |flow, dy| {
@@ -106,7 +106,7 @@ pub fn avg_pool2d(session: &Session, x: &Var, pool: Pool2d) -> Result<Var, Autog
             }
         }
     });
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(AVG_POOL2D.record(y, move |flow, dy| {

@@ -5,8 +5,12 @@ use std::ops::{AddAssign, Neg};
 use bertha_tensor::Element;
 use ndarray::LinalgScalar;
 
+use super::matmul::Product;
+
 /// f32 or f64.
-pub(super) trait Real: Element + LinalgScalar + Neg<Output = Self> + AddAssign {
+pub(super) trait Real:
+    Element + LinalgScalar + Neg<Output = Self> + AddAssign + Product
+{
     const ZERO: Self;
     const ONE: Self;
     const NEG_INFINITY: Self;
@@ -100,21 +104,6 @@ pub(super) fn sum<T: Real>(values: &[T]) -> f64 {
     lanes.iter().sum()
 }
 
-/// `Σ a·b`, as [`sum`].
-pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> f64 {
-    let mut lanes = [0.0; 8];
-    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += a.to_f64() * b.to_f64();
-        }
-    }
-    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane += a.to_f64() * b.to_f64();
-    }
-    lanes.iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +114,6 @@ mod tests {
             let values: Vec<f32> = (1..=len).map(|i| i as f32).collect();
             let n = f64::from(len);
             assert_eq!(sum(&values), n * (n + 1.0) / 2.0);
-            assert_eq!(dot(&values, &values), n * (n + 1.0) * (2.0 * n + 1.0) / 6.0);
         }
     }
 

@@ -84,7 +84,7 @@ fn scaled_sum(
         }
     });
     let y = over.finish(y, keepdim)?;
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(info.record(y, move |flow, dy| {
@@ -129,7 +129,7 @@ pub fn var(
         (centered, y)
     });
     let y = over.finish(y, keepdim)?;
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(VAR.record(y, move |flow, dy| {
@@ -166,7 +166,7 @@ pub fn max(
         greatest
     })?);
     let y = over.finish(y, keepdim)?;
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(MAX.record(y, move |flow, dy| {
@@ -207,7 +207,7 @@ pub fn logsumexp(
     })?);
     let kept = y.clone();
     let y = over.finish(y, keepdim)?;
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     let x = x.tensor().clone();

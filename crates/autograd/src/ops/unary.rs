@@ -1,10 +1,9 @@
 //! Functions of each value: a table of the functions and their derivatives.
 
 use bertha_kernels::Activation;
-use bertha_tensor::Tensor;
 
 use super::broadcast::{map, with_float, zip_same};
-use super::erf::{erfc, normal_density};
+use super::pointwise::activate;
 use super::real::Real;
 use super::{Float, OpInfo, differentiable};
 use crate::{AutogradError, Session, Var};
@@ -25,24 +24,12 @@ trait Function: Copy + Send + 'static {
 
     /// `dy/dx`, of the input or the output as [`Function::KEEPS`] says.
     fn derivative<T: Real>(self, kept: T) -> T;
-
-    /// The kernel that computes it on f32, if there is one.
-    const KERNEL: Option<Activation> = None;
 }
 
 fn apply<F: Function>(session: &Session, function: F, x: &Var) -> Result<Var, AutogradError> {
     let float = F::INFO.float(&[x])?;
-    let y = match (float, F::KERNEL) {
-        (Float::F32, Some(activation)) => {
-            let mut y = Tensor::scratch_in(session.pool(), x.dtype(), x.shape())?;
-            let values = y.as_mut_slice::<f32>()?;
-            values.copy_from_slice(x.tensor().contiguous().as_slice()?);
-            bertha_kernels::activate(session.exec(), activation, values);
-            y
-        }
-        _ => with_float!(float, T => map::<T>(session, x.tensor(), |x| function.value(x))?),
-    };
-    let Some(to) = x.target() else {
+    let y = with_float!(float, T => map::<T>(session, x.tensor(), |x| function.value(x))?);
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     let kept = match F::KEEPS {
@@ -67,7 +54,6 @@ macro_rules! function {
     (
         $(#[$doc:meta])*
         $info:ident, $name:ident, $type:ident { $($field:ident: $field_type:ty),* }, $keeps:ident,
-        $(kernel $kernel:expr,)?
         |$f:ident, $x:ident: $t:ident| $value:expr,
         |$kept:ident| $derivative:expr
     ) => {
@@ -79,7 +65,6 @@ macro_rules! function {
         impl Function for $type {
             const INFO: OpInfo = $info;
             const KEEPS: Keeps = Keeps::$keeps;
-            $(const KERNEL: Option<Activation> = Some($kernel);)?
 
             #[inline(always)]
             fn value<$t: Real>(self, $x: $t) -> $t {
@@ -159,59 +144,50 @@ function! {
     |f, x: T| x.greater(T::from_f64(f.low)).lesser(T::from_f64(f.high)),
     |x| if x >= T::from_f64(f.low) && x <= T::from_f64(f.high) { T::ONE } else { T::ZERO }
 }
-function! {
-    /// `max(x, 0)`, of any shape; the derivative at 0 is 0.
-    RELU, relu, Relu {}, Output, kernel Activation::Relu,
-    |f, x: T| x.greater(T::ZERO),
-    |y| if y > T::ZERO { T::ONE } else { T::ZERO }
-}
-function! {
-    /// `1/(1 + e⁻ˣ)`, of any shape.
-    SIGMOID, sigmoid, Sigmoid {}, Output, |f, x: T| logistic(x), |y| y * (T::ONE - y)
-}
-function! {
-    /// The hyperbolic tangent, of any shape.
-    TANH, tanh, Tanh {}, Output, kernel Activation::Tanh,
-    |f, x: T| x.tanh(), |y| T::ONE - y * y
-}
-function! {
-    /// `x·Φ(x)` with the normal distribution Φ, of any shape: GELU in its exact form
-    /// (Hendrycks & Gimpel 2016, <https://arxiv.org/abs/1606.08415>).
-    GELU, gelu, Gelu {}, Input, kernel Activation::GeluErf,
-    |f, x: T| {
-        let x = x.to_f64();
-        T::from_f64(if x == f64::NEG_INFINITY { -0.0 } else { x * normal(x) })
-    },
-    |x| {
-        let x = x.to_f64();
-        let slope = if x.is_infinite() { 0.0 } else { x * normal_density(x) };
-        T::from_f64(normal(x) + slope)
-    }
-}
-function! {
-    /// `x/(1 + e⁻ˣ)`, of any shape: SiLU, also called swish.
-    SILU, silu, Silu {}, Input, kernel Activation::Silu,
-    |f, x: T| if x == T::NEG_INFINITY { -T::ZERO } else { x * logistic(x) },
-    |x| {
-        let p = logistic(x);
-        if x.to_f64().is_infinite() { p } else { p + x * p * (T::ONE - p) }
-    }
+/// `max(x, 0)`, of any shape, f32 or f64; the derivative at 0 is 0.
+///
+/// # Errors
+/// As [`activate`].
+pub fn relu(session: &Session, x: &Var) -> Result<Var, AutogradError> {
+    activate(session, Activation::Relu, x.clone())
 }
 
-/// `1/(1 + e⁻ˣ)`.
-#[inline(always)]
-pub(super) fn logistic<T: Real>(x: T) -> T {
-    // Where e⁻ˣ overflows, the quotient is 0 as it should be.
-    T::ONE / (T::ONE + (-x).exp())
+/// `1/(1 + e⁻ˣ)`, of any shape, f32 or f64.
+///
+/// # Errors
+/// As [`activate`].
+pub fn sigmoid(session: &Session, x: &Var) -> Result<Var, AutogradError> {
+    activate(session, Activation::Sigmoid, x.clone())
 }
 
-/// The normal distribution Φ.
-fn normal(x: f64) -> f64 {
-    0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+/// The hyperbolic tangent, of any shape, f32 or f64.
+///
+/// # Errors
+/// As [`activate`].
+pub fn tanh(session: &Session, x: &Var) -> Result<Var, AutogradError> {
+    activate(session, Activation::Tanh, x.clone())
+}
+
+/// GELU in its exact form, `x·Φ(x)` with the normal distribution Φ, of any shape, f32 or f64.
+///
+/// # Errors
+/// As [`activate`].
+pub fn gelu(session: &Session, x: &Var) -> Result<Var, AutogradError> {
+    activate(session, Activation::GeluErf, x.clone())
+}
+
+/// `x/(1 + e⁻ˣ)`, of any shape, f32 or f64: SiLU, also called swish.
+///
+/// # Errors
+/// As [`activate`].
+pub fn silu(session: &Session, x: &Var) -> Result<Var, AutogradError> {
+    activate(session, Activation::Silu, x.clone())
 }
 
 #[cfg(test)]
 mod tests {
+    use bertha_tensor::Tensor;
+
     use super::*;
 
     type Unary = fn(&Session, &Var) -> Result<Var, AutogradError>;

@@ -21,59 +21,85 @@ pub(super) const SELECT: OpInfo = differentiable("select");
 ///
 /// # Errors
 /// When the number of values would change.
-pub fn reshape(_session: &Session, x: &Var, shape: &[usize]) -> Result<Var, AutogradError> {
-    view(RESHAPE, x, x.tensor().reshape(shape), |_, dy, shape| {
-        Ok(dy.reshape(shape)?)
-    })
+pub fn reshape(session: &Session, x: &Var, shape: &[usize]) -> Result<Var, AutogradError> {
+    view(
+        session,
+        RESHAPE,
+        x,
+        x.tensor().reshape(shape),
+        |_, dy, shape| Ok(dy.reshape(shape)?),
+    )
 }
 
 /// Dimensions in another order: dimension `i` of the result is dimension `axes[i]` of `x`; any dtype.
 ///
 /// # Errors
 /// When `axes` does not name each dimension once.
-pub fn permute(_session: &Session, x: &Var, axes: &[usize]) -> Result<Var, AutogradError> {
+pub fn permute(session: &Session, x: &Var, axes: &[usize]) -> Result<Var, AutogradError> {
     let order = axes.to_vec();
-    view(PERMUTE, x, x.tensor().permute(axes), move |_, dy, _| {
-        Ok(dy.permute(&inverse(&order))?)
-    })
+    view(
+        session,
+        PERMUTE,
+        x,
+        x.tensor().permute(axes),
+        move |_, dy, _| Ok(dy.permute(&inverse(&order))?),
+    )
 }
 
 /// Dimensions `a` and `b` exchanged; any dtype.
 ///
 /// # Errors
 /// When one of them does not exist.
-pub fn transpose(_session: &Session, x: &Var, a: usize, b: usize) -> Result<Var, AutogradError> {
-    view(TRANSPOSE, x, x.tensor().transpose(a, b), move |_, dy, _| {
-        Ok(dy.transpose(a, b)?)
-    })
+pub fn transpose(session: &Session, x: &Var, a: usize, b: usize) -> Result<Var, AutogradError> {
+    view(
+        session,
+        TRANSPOSE,
+        x,
+        x.tensor().transpose(a, b),
+        move |_, dy, _| Ok(dy.transpose(a, b)?),
+    )
 }
 
 /// Without dimension `dim`, which must be of size 1; any dtype.
 ///
 /// # Errors
 /// When `x` has no such dimension, or it is of another size.
-pub fn squeeze(_session: &Session, x: &Var, dim: usize) -> Result<Var, AutogradError> {
-    view(SQUEEZE, x, x.tensor().squeeze(dim), move |_, dy, _| {
-        Ok(dy.unsqueeze(dim)?)
-    })
+pub fn squeeze(session: &Session, x: &Var, dim: usize) -> Result<Var, AutogradError> {
+    view(
+        session,
+        SQUEEZE,
+        x,
+        x.tensor().squeeze(dim),
+        move |_, dy, _| Ok(dy.unsqueeze(dim)?),
+    )
 }
 
 /// With a new dimension of size 1 before dimension `dim`, or after the last one; any dtype.
 ///
 /// # Errors
 /// When `dim` is above the rank.
-pub fn unsqueeze(_session: &Session, x: &Var, dim: usize) -> Result<Var, AutogradError> {
-    view(UNSQUEEZE, x, x.tensor().unsqueeze(dim), move |_, dy, _| {
-        Ok(dy.squeeze(dim)?)
-    })
+pub fn unsqueeze(session: &Session, x: &Var, dim: usize) -> Result<Var, AutogradError> {
+    view(
+        session,
+        UNSQUEEZE,
+        x,
+        x.tensor().unsqueeze(dim),
+        move |_, dy, _| Ok(dy.squeeze(dim)?),
+    )
 }
 
 /// Repeated along dimensions of size 1 and along new leading ones, as NumPy does; any dtype.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn broadcast_to(_session: &Session, x: &Var, shape: &[usize]) -> Result<Var, AutogradError> {
-    view(BROADCAST_TO, x, x.tensor().broadcast_to(shape), sum_to)
+pub fn broadcast_to(session: &Session, x: &Var, shape: &[usize]) -> Result<Var, AutogradError> {
+    view(
+        session,
+        BROADCAST_TO,
+        x,
+        x.tensor().broadcast_to(shape),
+        sum_to,
+    )
 }
 
 /// `len` indices of dimension `dim`, from `start` on; any dtype.
@@ -81,14 +107,14 @@ pub fn broadcast_to(_session: &Session, x: &Var, shape: &[usize]) -> Result<Var,
 /// # Errors
 /// When there are no such.
 pub fn narrow(
-    _session: &Session,
+    session: &Session,
     x: &Var,
     dim: usize,
     start: usize,
     len: usize,
 ) -> Result<Var, AutogradError> {
     let y = x.tensor().narrow(dim, start, len);
-    view(NARROW, x, y, move |session, dy, shape| {
+    view(session, NARROW, x, y, move |session, dy, shape| {
         let mut dx = Tensor::zeros_in(session.pool(), dy.dtype(), shape)?;
         write_part(&mut dx, &dy, dim, start)?;
         Ok(dx)
@@ -99,9 +125,9 @@ pub fn narrow(
 ///
 /// # Errors
 /// When there is no such.
-pub fn select(_session: &Session, x: &Var, dim: usize, index: usize) -> Result<Var, AutogradError> {
+pub fn select(session: &Session, x: &Var, dim: usize, index: usize) -> Result<Var, AutogradError> {
     let y = x.tensor().select(dim, index);
-    view(SELECT, x, y, move |session, dy, shape| {
+    view(session, SELECT, x, y, move |session, dy, shape| {
         let mut dx = Tensor::zeros_in(session.pool(), dy.dtype(), shape)?;
         write_part(&mut dx, &dy.unsqueeze(dim)?, dim, index)?;
         Ok(dx)
@@ -110,6 +136,7 @@ pub fn select(_session: &Session, x: &Var, dim: usize, index: usize) -> Result<V
 
 /// A view of `x`, whose gradient `back` makes from that of the view and the shape of `x`.
 fn view(
+    session: &Session,
     info: OpInfo,
     x: &Var,
     y: Result<Tensor, TensorError>,
@@ -119,7 +146,7 @@ fn view(
         op: info.name,
         source,
     })?;
-    let Some(to) = x.target() else {
+    let Some(to) = x.target().filter(|_| session.records()) else {
         return Ok(Var::constant(y));
     };
     Ok(info.record(y, move |flow, dy| {

@@ -4,7 +4,7 @@ use bertha_autograd::{AutogradError, Gradients, Parameter, Session, Var};
 use bertha_tensor::{DType, Tensor};
 
 type Function =
-    Box<dyn Fn(&Session, &[Var]) -> Result<Var, AutogradError> + std::panic::RefUnwindSafe>;
+    Box<dyn Fn(&Session, &[Parameter]) -> Result<Var, AutogradError> + std::panic::RefUnwindSafe>;
 
 /// An operation on inputs of given shapes.
 pub struct Case {
@@ -21,6 +21,20 @@ impl Case {
         op: &'static str,
         shapes: &[&[usize]],
         function: impl Fn(&Session, &[Var]) -> Result<Var, AutogradError>
+        + std::panic::RefUnwindSafe
+        + 'static,
+    ) -> Self {
+        Self::with_parameters(op, shapes, move |session, inputs| {
+            let vars: Vec<Var> = inputs.iter().map(Parameter::var).collect();
+            function(session, &vars)
+        })
+    }
+
+    /// An operation that takes some of its inputs as parameters.
+    pub fn with_parameters(
+        op: &'static str,
+        shapes: &[&[usize]],
+        function: impl Fn(&Session, &[Parameter]) -> Result<Var, AutogradError>
         + std::panic::RefUnwindSafe
         + 'static,
     ) -> Self {
@@ -69,8 +83,7 @@ impl Case {
     }
 
     fn run(&self, session: &Session, inputs: &[Parameter]) -> Var {
-        let vars: Vec<Var> = inputs.iter().map(Parameter::var).collect();
-        (self.function)(session, &vars).unwrap_or_else(|error| panic!("{}: {error}", self.op))
+        (self.function)(session, inputs).unwrap_or_else(|error| panic!("{}: {error}", self.op))
     }
 
     /// Output and gradients, with the weights of the projection that they are of.

@@ -3,6 +3,7 @@
 
 mod cases;
 mod check;
+mod general;
 
 use bertha_autograd::ops::REGISTRY;
 

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bertha_autograd::Session;
-use bertha_models::{ForwardOptions, Head, ModelInfo, Outputs, load};
+use bertha_autograd::ops::Reduction;
+use bertha_autograd::{Gradients, Session, Var};
+use bertha_models::{
+    Config, ForwardOptions, Head, ModelInfo, Outputs, ProblemType, Targets, TrainableModel, load,
+    loss,
+};
 use bertha_nn::Batch;
-use bertha_tensor::{Checkpoint, Tensor, save_safetensors};
+use bertha_tensor::{Checkpoint, DType, Tensor, save_safetensors};
 use clap::Args;
 use serde::Serialize;
 
@@ -33,6 +37,9 @@ pub struct Forward {
     /// Save the output of the embeddings and of every layer too
     #[arg(long)]
     hidden_states: bool,
+    /// Read `labels` from the input, and save the loss and the gradient of every parameter too
+    #[arg(long)]
+    grad: bool,
     /// Threads, at most; by default one for each physical core that the process may use
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -42,6 +49,7 @@ const HELP: &str = "\
 Examples:
   bertha forward --model DIR --input in.safetensors --output out.safetensors
   bertha forward --model DIR --input in.safetensors --output out.safetensors --hidden-states
+  bertha forward --model DIR --input labelled.safetensors --output out.safetensors --grad
 
   In Python, before and after:
     inputs = tokenizer(texts, padding=True, return_tensors=\"pt\")
@@ -53,7 +61,10 @@ Input:
     input_ids       token ids
     attention_mask  1 = token, 0 = padding, on either side; absent: all are tokens
     token_type_ids  absent: all 0
-  As in transformers, a token's position is its column, whatever the mask.
+  As in transformers, a token's position is its column, whatever the mask. With --grad also:
+    labels          what the head's class in transformers takes as `labels`: [B,T] of integers for a masked LM
+                    or token classifier (-100: no loss), [B] of integers for a sequence classifier, [B,C] of
+                    floats for one of several labels, [B] or [B,C] of floats for a regression
 
 Output:
   safetensors, f32, under transformers' names, with the head that the folder was saved with:
@@ -62,12 +73,14 @@ Output:
     logits                    [B,T,V], [B,C] or [B,T,C], by the head
     start_logits, end_logits  [B,T]
     hidden_states.0, .1, …    [B,T,N], with --hidden-states: the embeddings, then each layer
+    loss, grad.PARAMETER      with --grad: no dropout; each gradient has its parameter's shape
   Rows of padding are 0. On standard output a line with the shapes:
     {\"output\":\"out.safetensors\",\"tensors\":{\"last_hidden_state\":[2,8,384],\"pooler_output\":[2,384]}}";
 
 const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 const TYPES: &str = "token_type_ids";
+const LABELS: &str = "labels";
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -85,18 +98,48 @@ impl Forward {
                 )));
             }
         }
-        let (batch, columns) = read(&self.input)?;
+        let file = Checkpoint::open(&self.input)?;
+        let (batch, columns) = read(&file, &self.input, self.grad)?;
         let session = Session::new(self.threads)?;
-        let model = load(self.model.transformer()?, &session)?;
+        let folder = self.model.transformer()?;
+        let (model, parameters) = match self.grad {
+            false => (load(folder, &session)?, Vec::new()),
+            true => {
+                let config = Config::from_file(folder.join("config.json"))?;
+                let head = config.head();
+                let loaded = TrainableModel::from_dir(folder, config, head, &session, 0)?;
+                if let Some(name) = loaded.fresh.first() {
+                    return Err(Failure::new(format!(
+                        "{}: parameter `{name}` is not in the checkpoint: its gradient would mean nothing",
+                        folder.display()
+                    )));
+                }
+                (loaded.model, loaded.parameters)
+            }
+        };
         check_ids(&batch, model.info().vocab_size)
             .map_err(|failure| failure.within(self.input.display()))?;
         let options = ForwardOptions {
             hidden_states: self.hidden_states,
             logit_rows: None,
         };
+        let within = |failure: Failure| failure.within(self.input.display());
         let outputs = model.forward(&session, &batch, &options);
-        let outputs = outputs.map_err(|error| Failure::from(error).within(self.input.display()))?;
-        let tensors = named(model.info(), &outputs, &batch, columns)?;
+        let outputs = outputs.map_err(|error| within(error.into()))?;
+        let mut tensors = named(model.info(), &outputs, &batch, columns)?;
+        if self.grad {
+            let labels = file.get(LABELS)?;
+            let loss = head_loss(&session, model.info(), &outputs, &batch, &labels);
+            let loss = loss.map_err(within)?;
+            let mut gradients = Gradients::new();
+            loss.backward(&session, &mut gradients)?;
+            tensors.push(("loss".to_owned(), loss.into_tensor()));
+            for parameter in &parameters {
+                if let Some(gradient) = gradients.get(parameter) {
+                    tensors.push((format!("grad.{}", parameter.name()), gradient.clone()));
+                }
+            }
+        }
         let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, t)| (&**name, t)).collect();
         save_safetensors(&self.output, &named, None)?;
         let mut output = Output::stdout();
@@ -109,11 +152,11 @@ impl Forward {
 }
 
 /// The batch of a file, and its columns.
-fn read(path: &Path) -> Result<(Batch, usize)> {
-    let file = Checkpoint::open(path)?;
+fn read(file: &Checkpoint, path: &Path, labelled: bool) -> Result<(Batch, usize)> {
     for name in file.names() {
         match name {
             IDS | MASK | TYPES => {}
+            LABELS if labelled => {}
             "position_ids" | "inputs_embeds" | "head_mask" => {
                 return Err(Failure::new(format!(
                     "{}: tensor `{name}` is not supported: expected {IDS}, {MASK} and {TYPES} alone",
@@ -151,6 +194,65 @@ fn check_ids(batch: &Batch, vocabulary: usize) -> Result<()> {
         batch.positions()[token],
         batch.input_ids()[token]
     )))
+}
+
+/// The loss that the head's class in `transformers` takes for these labels.
+fn head_loss(
+    session: &Session,
+    info: &ModelInfo,
+    outputs: &Outputs,
+    batch: &Batch,
+    labels: &Tensor,
+) -> Result<Var> {
+    let logits = outputs.logits.as_ref().map_or(&[][..], Var::shape);
+    let wanted = |expected: String| {
+        Failure::new(format!(
+            "{LABELS} is {} {:?}, expected {expected}",
+            labels.dtype(),
+            labels.shape()
+        ))
+    };
+    let mean = Reduction::Mean;
+    let loss = match info.head {
+        Head::MaskedLm | Head::TokenClassification => {
+            let packed = batch
+                .pack(labels)
+                .map_err(|_| wanted("integers [B,T], as input_ids".into()))?;
+            loss(session, info.head, outputs, Targets::Classes(&packed), mean)
+        }
+        _ if labels.dtype().is_float() => {
+            let values = labels.to_dtype(DType::F32)?.to_vec::<f32>()?;
+            if values.len() != logits.iter().product::<usize>() {
+                return Err(wanted(format!(
+                    "one number for each of the logits {logits:?}"
+                )));
+            }
+            let regression =
+                info.problem_type == Some(ProblemType::Regression) || logits.last() == Some(&1);
+            let targets = match regression {
+                true => Targets::Values(&values),
+                false => Targets::MultiLabel(&values),
+            };
+            loss(session, info.head, outputs, targets, mean)
+        }
+        _ => {
+            let classes = labels.to_dtype(DType::I64)?.to_vec::<i64>()?;
+            if classes.len() != batch.len() {
+                return Err(wanted(format!(
+                    "[{}], a class for each sequence",
+                    batch.len()
+                )));
+            }
+            loss(
+                session,
+                info.head,
+                outputs,
+                Targets::Classes(&classes),
+                mean,
+            )
+        }
+    };
+    Ok(loss?)
 }
 
 /// Every tensor under its name, tokens' rows padded back.

@@ -27,6 +27,7 @@ unary! {
     Relu = relu;
     Silu = math::silu;
     Tanh = math::tanh;
+    Sigmoid = math::sigmoid;
 }
 
 /// `act(x)` for every value, in place.
@@ -34,7 +35,7 @@ pub fn activate(exec: &Exec, activation: Activation, values: &mut [f32]) {
     // About the vector operations of a function, by the lanes of the narrowest vectors.
     let work = match activation {
         Activation::None | Activation::Relu => 1,
-        Activation::GeluErf | Activation::GeluTanh | Activation::Silu | Activation::Tanh => 4,
+        _ => 4,
     };
     if activation == Activation::None {
         return;
@@ -48,6 +49,7 @@ pub fn activate(exec: &Exec, activation: Activation, values: &mut [f32]) {
             Activation::Relu => map(isa, Relu, values),
             Activation::Silu => map(isa, Silu, values),
             Activation::Tanh => map(isa, Tanh, values),
+            Activation::Sigmoid => map(isa, Sigmoid, values),
         }
     });
 }
@@ -71,15 +73,6 @@ mod tests {
     use crate::Isa;
     use crate::simd::testing::ulps;
 
-    const ALL: [Activation; 6] = [
-        Activation::None,
-        Activation::GeluErf,
-        Activation::GeluTanh,
-        Activation::Relu,
-        Activation::Silu,
-        Activation::Tanh,
-    ];
-
     /// Values of every kind, `len` of them.
     fn values(len: usize) -> Vec<f32> {
         let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40];
@@ -96,7 +89,7 @@ mod tests {
     fn every_activation_agrees_with_the_reference() {
         for isa in Isa::available() {
             let exec = Exec::with_isa(isa, 2);
-            for activation in ALL {
+            for activation in Activation::ALL {
                 for len in [0, 1, 7, 8, 15, 16, 17, 31, 33, 1000] {
                     let arguments = values(len);
                     let mut found = arguments.clone();
@@ -114,7 +107,7 @@ mod tests {
     #[test]
     fn the_same_bits_for_any_threads_and_any_company() {
         for isa in Isa::available() {
-            for activation in ALL {
+            for activation in Activation::ALL {
                 let bits = |threads, values: &[f32]| {
                     let mut values = values.to_vec();
                     activate(&Exec::with_isa(isa, threads), activation, &mut values);

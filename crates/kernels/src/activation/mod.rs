@@ -1,10 +1,12 @@
 //! Activation functions, on their own or fused into a product's last pass.
 
+mod backward;
 mod forward;
 pub(crate) mod reference;
 
+pub use backward::activate_backward;
 pub use forward::activate;
-pub(crate) use forward::{GeluErf, GeluTanh, Identity, Relu, Silu, Tanh};
+pub(crate) use forward::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
 
 /// An activation function.
 ///
@@ -26,4 +28,19 @@ pub enum Activation {
     Silu,
     /// `tanh(x)`, within 2 ULP.
     Tanh,
+    /// `1/(1 + e⁻ˣ)`, within 3 ULP.
+    Sigmoid,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::None,
+        Self::GeluErf,
+        Self::GeluTanh,
+        Self::Relu,
+        Self::Silu,
+        Self::Tanh,
+        Self::Sigmoid,
+    ];
 }

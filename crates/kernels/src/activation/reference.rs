@@ -1,11 +1,60 @@
 //! Activations one value at a time, in f64.
 
 use super::Activation;
+use crate::Float;
 
 /// `act(x)` for every value, computed in f64 and rounded once.
-pub fn activate(activation: Activation, values: &mut [f32]) {
+pub fn activate<F: Float>(activation: Activation, values: &mut [F]) {
     for value in values {
-        *value = scalar(activation, f64::from(*value)) as f32;
+        *value = F::from_f64(scalar(activation, value.to_f64()));
+    }
+}
+
+/// `dx = dy·act′(x)` for every value, in place of `dy`.
+pub fn activate_backward<F: Float>(activation: Activation, x: &[F], dy: &mut [F]) {
+    assert_eq!(x.len(), dy.len(), "a gradient for every value");
+    for (x, dy) in x.iter().zip(dy) {
+        *dy = F::from_f64(dy.to_f64() * slope(activation, x.to_f64()));
+    }
+}
+
+/// `act′(x)`.
+pub(crate) fn slope(activation: Activation, x: f64) -> f64 {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match activation {
+        Activation::None => 1.0,
+        // The limits; the formulae give ∞·0.
+        Activation::GeluErf | Activation::GeluTanh | Activation::Silu if x.is_infinite() => {
+            f64::from(x > 0.0)
+        }
+        Activation::GeluErf => {
+            let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2) + x * density
+        }
+        Activation::GeluTanh => {
+            let a = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
+            let v = a * (x + 0.044715 * x * x * x);
+            let s = logistic(v);
+            // Where v overflows the second term is 0.
+            let second = x * a * (1.0 + 3.0 * 0.044715 * x * x) * s * logistic(-v);
+            if second.is_nan() && !x.is_nan() {
+                s
+            } else {
+                s + second
+            }
+        }
+        Activation::Relu if x.is_nan() => x,
+        Activation::Relu => f64::from(x > 0.0),
+        Activation::Silu => logistic(x) * (1.0 + x * logistic(-x)),
+        Activation::Tanh => {
+            // 1 − tanh², without the cancellation at ±1.
+            let e = (-2.0 * x.abs()).exp();
+            4.0 * e / ((1.0 + e) * (1.0 + e))
+        }
+        Activation::Sigmoid => {
+            let e = (-x.abs()).exp();
+            e / ((1.0 + e) * (1.0 + e))
+        }
     }
 }
 
@@ -27,6 +76,7 @@ pub(crate) fn scalar(activation: Activation, x: f64) -> f64 {
         Activation::Relu => x,
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
     }
 }
 
@@ -59,6 +109,24 @@ pub(crate) fn erfc(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slopes_are_what_differences_tell() {
+        let h = 1e-5;
+        for activation in Activation::ALL {
+            for i in -400..400 {
+                // Never 0, where ReLU has no derivative.
+                let x = f64::from(i) * 0.03 + 0.001;
+                let difference =
+                    (scalar(activation, x + h) - scalar(activation, x - h)) / (2.0 * h);
+                let found = slope(activation, x);
+                assert!(
+                    (found - difference).abs() < 1e-8,
+                    "{activation:?} at {x}: {found}, {difference}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn erfc_has_its_tabulated_values() {

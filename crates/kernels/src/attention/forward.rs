@@ -14,13 +14,14 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{AttentionShape, Mask, Segments, Strided};
+use super::dropout::{AttentionDropout, Factors};
+use super::{AttentionShape, Mask, Segments, Strided, check, row};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{
-    MOST_COLUMNS, TileBuffer, multiply, tile_columns, tile_rows, tile_vectors,
+    MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows, tile_vectors,
 };
 use crate::simd::math::exp;
 use crate::simd::{Kernel, Simd};
@@ -51,21 +52,66 @@ pub fn attention(
     shape: AttentionShape,
     out: &mut [f32],
 ) {
+    run(exec, q, k, v, segments, mask, shape, None, None, out);
+}
+
+/// [`attention`] for training: it also writes `lse[T,H]`, the logarithm of each softmax's sum, which
+/// [`attention_backward`](crate::attention_backward) needs, and may drop weights.
+///
+/// # Panics
+/// As [`attention`]; when `lse` has another length, or the dropout does not fit.
+#[allow(clippy::too_many_arguments)]
+pub fn attention_keeping(
+    exec: &Exec,
+    q: Strided<'_>,
+    k: Strided<'_>,
+    v: Strided<'_>,
+    segments: Segments<'_>,
+    mask: Mask,
+    shape: AttentionShape,
+    dropout: Option<&AttentionDropout<'_>>,
+    out: &mut [f32],
+    lse: &mut [f32],
+) {
+    assert_eq!(lse.len(), segments.tokens() * shape.heads, "lse is [T, H]");
+    run(
+        exec,
+        q,
+        k,
+        v,
+        segments,
+        mask,
+        shape,
+        dropout,
+        Some(lse),
+        out,
+    );
+}
+
+#[allow(clippy::too_many_arguments)]
+fn run(
+    exec: &Exec,
+    q: Strided<'_>,
+    k: Strided<'_>,
+    v: Strided<'_>,
+    segments: Segments<'_>,
+    mask: Mask,
+    shape: AttentionShape,
+    dropout: Option<&AttentionDropout<'_>>,
+    lse: Option<&mut [f32]>,
+    out: &mut [f32],
+) {
+    let Mask::Full = mask;
     let width = shape.heads * shape.head_dim;
     let tokens = segments.tokens();
     assert_eq!(out.len(), tokens * width, "out is [{tokens}, {width}]");
-    assert!(segments.cu_seqlens.is_sorted(), "offsets ascend");
+    check(segments, [("q", q), ("k", k), ("v", v)], width);
+    if let Some(dropout) = dropout {
+        dropout.check(tokens, shape.heads);
+    }
     if out.is_empty() {
         return;
     }
-    for (name, rows) in [("q", &q), ("k", &k), ("v", &v)] {
-        let least = (tokens - 1) * rows.stride + width;
-        assert!(
-            rows.stride >= width && rows.data.len() >= least,
-            "{name} has {tokens} rows"
-        );
-    }
-    let Mask::Full = mask;
     let chunks: Vec<(Range<usize>, Range<usize>)> = segments
         .ranges()
         .flat_map(|keys| {
@@ -74,6 +120,7 @@ pub fn attention(
         })
         .collect();
     let shared = SharedMut::new(out);
+    let lse = lse.map(SharedMut::new);
     exec.parallel(chunks.len() * shape.heads, |task| {
         let (queries, keys) = &chunks[task / shape.heads];
         SCRATCH.with_borrow_mut(|scratch| {
@@ -85,7 +132,9 @@ pub fn attention(
                 keys: keys.clone(),
                 head: task % shape.heads,
                 shape,
+                dropout,
                 out: &shared,
+                lse: lse.as_ref(),
                 scratch,
             });
         });
@@ -108,6 +157,8 @@ struct Scratch {
     scores: AlignedFloats,
     /// Weighted sums of values so far: `[query][D up to whole vectors]`.
     sums: AlignedFloats,
+    /// What dropout multiplies a block's powers by: `[key][queries]`.
+    factors: AlignedFloats,
 }
 
 impl Scratch {
@@ -119,6 +170,7 @@ impl Scratch {
             queries: empty(),
             scores: empty(),
             sums: empty(),
+            factors: empty(),
         }
     }
 }
@@ -132,7 +184,9 @@ struct Head<'a> {
     keys: Range<usize>,
     head: usize,
     shape: AttentionShape,
+    dropout: Option<&'a AttentionDropout<'a>>,
     out: &'a SharedMut<'a>,
+    lse: Option<&'a SharedMut<'a>>,
     scratch: &'a mut Scratch,
 }
 
@@ -170,15 +224,28 @@ impl Kernel for Head<'_> {
             count: keys,
             dim,
             scale: self.shape.scale,
+            head: self.head,
+            dropout: self.dropout,
+            names: [0; MOST_COLUMNS],
+            factors: match self.dropout {
+                Some(_) => scratch.factors.at_least(BLOCK_KEYS * columns),
+                None => &mut [],
+            },
         };
         for first in self.queries.clone().step_by(columns) {
             let count = columns.min(self.queries.end - first);
             let from = row(self.q, column, first);
             pack_strip(from, self.q.stride, count, tile.queries, columns, 0);
-            let totals = match count.div_ceil(S::LANES) {
+            if let Some(dropout) = self.dropout {
+                for (i, name) in tile.names[..count].iter_mut().enumerate() {
+                    *name = dropout.name(first + i);
+                }
+            }
+            let (max, totals) = match count.div_ceil(S::LANES) {
                 1 => tile.run::<S, 1>(simd),
                 2 => tile.run::<S, 2>(simd),
-                _ => tile.run::<S, 3>(simd),
+                _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, 3>(simd),
+                count => unreachable!("{count} vectors of queries"),
             };
             let width = self.shape.heads * dim;
             for (query, &total) in totals[..count].iter().enumerate() {
@@ -190,15 +257,15 @@ impl Kernel for Head<'_> {
                 for (out, &sum) in out.iter_mut().zip(sums) {
                     *out = sum / total;
                 }
+                if let Some(lse) = self.lse {
+                    let at = (first + query) * self.shape.heads + self.head;
+                    // SAFETY: as for `out`.
+                    let lse = unsafe { lse.slice(at..at + 1) };
+                    lse[0] = max[query] + total.ln();
+                }
             }
         }
     }
-}
-
-/// Row `t` from `column` on, and all that follows.
-#[inline(always)]
-fn row<'a>(of: Strided<'a>, column: usize, t: usize) -> &'a [f32] {
-    &of.data[t * of.stride + column..]
 }
 
 /// A tile of queries, with all keys and values of their sequence.
@@ -212,12 +279,20 @@ struct Tile<'a> {
     count: usize,
     dim: usize,
     scale: f32,
+    head: usize,
+    dropout: Option<&'a AttentionDropout<'a>>,
+    /// The queries' names, for dropout.
+    names: [u32; MOST_COLUMNS],
+    factors: &'a mut [f32],
 }
 
 impl Tile<'_> {
-    /// Computes `sums` for `V` vectors of queries; gives each query's `Σ p`.
+    /// Computes `sums` for `V` vectors of queries; gives each query's largest score and its `Σ p`.
     #[inline(always)]
-    fn run<S: Simd, const V: usize>(&mut self, simd: S) -> [f32; MOST_COLUMNS] {
+    fn run<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+    ) -> ([f32; MOST_COLUMNS], [f32; MOST_COLUMNS]) {
         let padded = self.dim.next_multiple_of(S::LANES);
         let mut max = [simd.splat(f32::NEG_INFINITY); V];
         let mut total = [simd.zero(); V];
@@ -226,13 +301,37 @@ impl Tile<'_> {
             let keys = BLOCK_KEYS.min(self.count - first);
             self.score::<S, V>(simd, first, keys);
             let rescale = self.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
+            self.drop::<S, V>(simd, first, keys);
             self.add_values(simd, V * S::LANES, first, keys, &rescale);
         }
-        let mut totals = [0.0; MOST_COLUMNS];
-        for (v, &total) in total.iter().enumerate() {
-            simd.store(&mut totals[v * S::LANES..], total);
+        let (mut maxima, mut totals) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
+        for v in 0..V {
+            simd.store(&mut maxima[v * S::LANES..], max[v]);
+            simd.store(&mut totals[v * S::LANES..], total[v]);
         }
-        totals
+        (maxima, totals)
+    }
+
+    /// Drops powers of a block of keys, whose sums are already taken.
+    #[inline(always)]
+    fn drop<S: Simd, const V: usize>(&mut self, simd: S, first: usize, keys: usize) {
+        let Some(dropout) = self.dropout else {
+            return;
+        };
+        let columns = V * S::LANES;
+        let mask = &mut self.factors[..keys * columns];
+        simd.vectorize(Factors {
+            dropout,
+            head: self.head,
+            first,
+            names: &self.names,
+            columns,
+            mask: &mut *mask,
+        });
+        let scores = &mut self.scores[..keys * columns];
+        for (score, factor) in scores.iter_mut().zip(&*mask) {
+            *score *= factor;
+        }
     }
 
     /// `scores[key][query]` for a block of keys.
@@ -311,11 +410,7 @@ impl Tile<'_> {
                     &self.values[first * padded + column..(first + keys) * padded],
                     padded,
                 );
-                match vectors {
-                    1 => multiply::<S, 1>(simd, count, a, b, keys, &mut tile.0),
-                    2 => multiply::<S, 2>(simd, count, a, b, keys, &mut tile.0),
-                    _ => multiply::<S, 3>(simd, count, a, b, keys, &mut tile.0),
-                }
+                multiply_vectors(simd, vectors, count, a, b, keys, &mut tile.0);
                 for r in 0..count {
                     let factor = simd.splat(rescale[query + r]);
                     for v in 0..vectors {

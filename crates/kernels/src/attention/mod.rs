@@ -1,18 +1,24 @@
 //! Multi-head attention over packed sequences, softmax streamed
 //! (Dao et al. 2022, <https://arxiv.org/abs/2205.14135>).
 
+mod backward;
+mod dropout;
 mod forward;
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod training_tests;
 
-pub use forward::attention;
+pub use backward::{AttentionGradients, attention_backward};
+pub use dropout::AttentionDropout;
+pub use forward::{attention, attention_keeping};
 
 /// Rows of values inside a wider buffer: row `t` starts at `t · stride`.
 #[derive(Clone, Copy, Debug)]
-pub struct Strided<'a> {
+pub struct Strided<'a, F = f32> {
     /// The buffer, from the first row's first value on.
-    pub data: &'a [f32],
+    pub data: &'a [F],
     /// Values from one row to the next.
     pub stride: usize,
 }
@@ -55,4 +61,27 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// What a query's product with a key is multiplied by, commonly `1/√D`.
     pub scale: f32,
+}
+
+/// Row `t` from `column` on, and all that follows.
+#[inline(always)]
+fn row<'a>(of: Strided<'a>, column: usize, t: usize) -> &'a [f32] {
+    &of.data[t * of.stride + column..]
+}
+
+/// # Panics
+/// When offsets do not ascend, or a buffer lacks rows.
+fn check(segments: Segments<'_>, inputs: [(&str, Strided<'_>); 3], width: usize) {
+    assert!(segments.cu_seqlens.is_sorted(), "offsets ascend");
+    let tokens = segments.tokens();
+    if tokens == 0 || width == 0 {
+        return;
+    }
+    for (name, rows) in inputs {
+        let least = (tokens - 1) * rows.stride + width;
+        assert!(
+            rows.stride >= width && rows.data.len() >= least,
+            "{name} has {tokens} rows"
+        );
+    }
 }

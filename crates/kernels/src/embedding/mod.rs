@@ -2,8 +2,10 @@
 
 mod forward;
 pub(crate) mod reference;
+mod training;
 
 pub use forward::embedding_layer_norm;
+pub use training::{embedding_backward, embedding_sum};
 
 /// The embedding tables, each of rows of `N` values.
 #[derive(Clone, Copy, Debug)]

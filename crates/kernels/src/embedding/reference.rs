@@ -1,6 +1,7 @@
 //! Embedding sum and LayerNorm one value at a time.
 
 use super::EmbeddingTables;
+use crate::Float;
 use crate::norm::reference::layer_norm;
 
 /// `LayerNorm(word[id] + token_type[t] + position[p])` for each of `T` tokens, into `out[T,N]`.
@@ -37,5 +38,18 @@ pub fn embedding_layer_norm(
     }
     if !out.is_empty() {
         layer_norm(out, gamma, beta, eps);
+    }
+}
+
+/// Adds each row of `dy[T,N]` to the row of `dtable[V,N]` that its token's index names.
+pub fn embedding_backward<F: Float>(indices: &[u32], dy: &[F], n: usize, dtable: &mut [F]) {
+    let mut sums: Vec<f64> = dtable.iter().map(|value| value.to_f64()).collect();
+    for (&index, dy) in indices.iter().zip(dy.chunks_exact(n)) {
+        for (sum, dy) in sums[index as usize * n..][..n].iter_mut().zip(dy) {
+            *sum += dy.to_f64();
+        }
+    }
+    for (to, sum) in dtable.iter_mut().zip(sums) {
+        *to = F::from_f64(sum);
     }
 }

@@ -41,25 +41,28 @@ pub(super) fn gemm(
     x: &[f32],
     weights: &PackedWeights,
     epilogue: Epilogue<'_>,
+    before: Option<&mut [f32]>,
     y: &mut [f32],
 ) {
-    let plan = weights.isa().run(MakePlan {
+    let plan = weights.isa().run_native(MakePlan {
         threads: exec.threads(),
         rows,
         n: weights.n(),
         k: weights.k(),
     });
     let y = SharedMut::new(y);
+    let before = before.map(SharedMut::new);
     exec.parallel(plan.row_blocks * plan.groups, |task| {
         // Outside of `run`: a closure in there would not be compiled with the tier's instructions.
         PACKED_ROWS.with_borrow_mut(|packed| {
-            weights.isa().run(Block {
+            weights.isa().run_native(Block {
                 rows: plan.rows_of(task / plan.groups),
                 panels: plan.panels_of(task % plan.groups),
                 x,
                 weights,
                 epilogue,
                 packed,
+                before: before.as_ref(),
                 y: &y,
             });
         });
@@ -137,6 +140,7 @@ struct Block<'a> {
     weights: &'a PackedWeights,
     epilogue: Epilogue<'a>,
     packed: &'a mut AlignedFloats,
+    before: Option<&'a SharedMut<'a>>,
     y: &'a SharedMut<'a>,
 }
 
@@ -181,9 +185,10 @@ impl Block<'_> {
                 let count = tile_rows.min(self.rows.end - first);
                 let strip = &packed[strip * strip_len..][..strip_len];
                 let (a, b) = ((strip, tile_rows), (values, tile_columns));
-                match tile_vectors::<S>() {
-                    2 => multiply::<S, 2>(simd, count, a, b, depth, &mut tile.0),
-                    _ => multiply::<S, 3>(simd, count, a, b, depth, &mut tile.0),
+                if const { tile_vectors::<S>() == 2 } {
+                    multiply::<S, 2>(simd, count, a, b, depth, &mut tile.0);
+                } else {
+                    multiply::<S, 3>(simd, count, a, b, depth, &mut tile.0);
                 }
                 for row in first..first + count {
                     let from = (row - first) * tile_columns;
@@ -194,7 +199,13 @@ impl Block<'_> {
                     let y = unsafe { self.y.slice(at..at + columns) };
                     if last_block {
                         let place = Place { row, column, n };
-                        self.epilogue.finish(simd, sums, !first_block, place, y);
+                        let before = match self.before {
+                            // SAFETY: as for `y`.
+                            Some(all) => Some(unsafe { all.slice(at..at + columns) }),
+                            None => None,
+                        };
+                        self.epilogue
+                            .finish(simd, sums, !first_block, place, before, y);
                     } else if first_block {
                         y.copy_from_slice(sums);
                     } else {

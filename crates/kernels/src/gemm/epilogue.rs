@@ -1,7 +1,7 @@
 //! What is done to a product while it is still in the cache.
 
 use crate::Activation;
-use crate::activation::{GeluErf, GeluTanh, Identity, Relu, Silu, Tanh};
+use crate::activation::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
 use crate::simd::Simd;
 use crate::simd::unary::Unary;
 
@@ -27,27 +27,31 @@ pub(super) struct Place {
 
 impl Epilogue<'_> {
     /// `y = act(sums + bias) + residual`, with the sums of earlier blocks of K, which `y` holds, added
-    /// first where there are any.
+    /// first where there are any. What is activated goes to `before`.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn finish<S: Simd>(
         &self,
         simd: S,
         sums: &[f32],
         earlier: bool,
         place: Place,
+        before: Option<&mut [f32]>,
         y: &mut [f32],
     ) {
         match self.activation {
-            Activation::None => self.apply(simd, Identity, sums, earlier, place, y),
-            Activation::GeluErf => self.apply(simd, GeluErf, sums, earlier, place, y),
-            Activation::GeluTanh => self.apply(simd, GeluTanh, sums, earlier, place, y),
-            Activation::Relu => self.apply(simd, Relu, sums, earlier, place, y),
-            Activation::Silu => self.apply(simd, Silu, sums, earlier, place, y),
-            Activation::Tanh => self.apply(simd, Tanh, sums, earlier, place, y),
+            Activation::None => self.apply(simd, Identity, sums, earlier, place, before, y),
+            Activation::GeluErf => self.apply(simd, GeluErf, sums, earlier, place, before, y),
+            Activation::GeluTanh => self.apply(simd, GeluTanh, sums, earlier, place, before, y),
+            Activation::Relu => self.apply(simd, Relu, sums, earlier, place, before, y),
+            Activation::Silu => self.apply(simd, Silu, sums, earlier, place, before, y),
+            Activation::Sigmoid => self.apply(simd, Sigmoid, sums, earlier, place, before, y),
+            Activation::Tanh => self.apply(simd, Tanh, sums, earlier, place, before, y),
         }
     }
 
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     fn apply<S: Simd, A: Unary>(
         &self,
         simd: S,
@@ -55,6 +59,7 @@ impl Epilogue<'_> {
         sums: &[f32],
         earlier: bool,
         Place { row, column, n }: Place,
+        mut before: Option<&mut [f32]>,
         y: &mut [f32],
     ) {
         let len = y.len();
@@ -71,6 +76,9 @@ impl Epilogue<'_> {
             if let Some(bias) = bias {
                 v = simd.add(v, simd.load(&bias[at..]));
             }
+            if let Some(before) = &mut before {
+                simd.store(&mut before[at..], v);
+            }
             v = activation.of(simd, v);
             if let Some(residual) = residual {
                 v = simd.add(v, simd.load(&residual[at..]));
@@ -85,6 +93,9 @@ impl Epilogue<'_> {
             }
             if let Some(bias) = bias {
                 v = simd.add(v, simd.load_partial(&bias[whole..]));
+            }
+            if let Some(before) = &mut before {
+                simd.store_partial(&mut before[whole..len], v);
             }
             v = activation.of(simd, v);
             if let Some(residual) = residual {

@@ -8,20 +8,28 @@
 //! - `tile`: the register tile, written once over the SIMD trait;
 //! - `driver`: blocks that fit the caches, and their division among threads;
 //! - `epilogue`: bias, activation and residual, while a finished tile is still in L1;
+//! - `matmul`: the product of two matrices of any strides, packed as it runs, hence the gradient of a weight;
+//! - `column_sums`: the gradient of a bias;
 //! - `portable`: the tier for any CPU, on `matrixmultiply`;
 //! - `reference`: three loops.
 
+mod column_sums;
 mod driver;
 mod epilogue;
+mod matmul;
 pub(crate) mod pack;
 mod portable;
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+#[cfg(test)]
+mod training_tests;
 mod weights;
 
+pub use column_sums::column_sums;
 pub use epilogue::Epilogue;
+pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul};
 pub use weights::{PackedWeights, WeightSource};
 
 use crate::Exec;
@@ -42,6 +50,40 @@ pub fn gemm(
     epilogue: Epilogue<'_>,
     y: &mut [f32],
 ) {
+    run(exec, rows, x, weights, epilogue, None, y);
+}
+
+/// [`gemm`] that also writes `before[T,N] = x·Wᵀ + bias`, what the activation was applied to: its gradient
+/// needs that.
+///
+/// # Panics
+/// As [`gemm`], and when `before` is not as long as `y`.
+pub fn gemm_keeping(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &PackedWeights,
+    epilogue: Epilogue<'_>,
+    before: &mut [f32],
+    y: &mut [f32],
+) {
+    assert_eq!(
+        before.len(),
+        y.len(),
+        "room for every value before activation"
+    );
+    run(exec, rows, x, weights, epilogue, Some(before), y);
+}
+
+fn run(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &PackedWeights,
+    epilogue: Epilogue<'_>,
+    before: Option<&mut [f32]>,
+    y: &mut [f32],
+) {
     let (n, k) = (weights.n(), weights.k());
     assert_eq!(x.len(), rows * k, "x is [{rows}, {k}]");
     assert_eq!(y.len(), rows * n, "y is [{rows}, {n}]");
@@ -55,8 +97,8 @@ pub fn gemm(
         return;
     }
     match weights.isa().0 {
-        Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, y),
+        Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),
         #[cfg(target_arch = "x86_64")]
-        _ => driver::gemm(exec, rows, x, weights, epilogue, y),
+        _ => driver::gemm(exec, rows, x, weights, epilogue, before, y),
     }
 }

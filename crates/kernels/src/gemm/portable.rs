@@ -1,7 +1,7 @@
 //! The product on any CPU, by `matrixmultiply`.
 
 use super::epilogue::Place;
-use super::{Epilogue, PackedWeights};
+use super::{Epilogue, Matrix, PackedWeights};
 use crate::Exec;
 use crate::exec::SharedMut;
 use crate::simd::{Kernel, Simd};
@@ -16,11 +16,13 @@ pub(super) fn gemm(
     x: &[f32],
     weights: &PackedWeights,
     epilogue: Epilogue<'_>,
+    before: Option<&mut [f32]>,
     y: &mut [f32],
 ) {
     let (n, k) = (weights.n(), weights.k());
     let (row_blocks, column_blocks) = (rows.div_ceil(BLOCK), n.div_ceil(BLOCK));
     let shared = SharedMut::new(y);
+    let before = before.map(SharedMut::new);
     exec.parallel(row_blocks * column_blocks, |task| {
         let (row, column) = (task / column_blocks * BLOCK, task % column_blocks * BLOCK);
         let (count, columns) = (BLOCK.min(rows - row), BLOCK.min(n - column));
@@ -54,6 +56,10 @@ pub(super) fn gemm(
             let at = (row + i) * n + column;
             // SAFETY: tasks cover different rows or columns of `y`.
             let y = unsafe { shared.slice(at..at + columns) };
+            // SAFETY: as for `y`.
+            let before = before
+                .as_ref()
+                .map(|all| unsafe { all.slice(at..at + columns) });
             let place = Place {
                 row: row + i,
                 column,
@@ -63,16 +69,43 @@ pub(super) fn gemm(
                 epilogue,
                 sums: values,
                 place,
+                before,
                 y,
             });
         }
     });
 }
 
+/// See [`batched_matmul`](super::batched_matmul): a block of a product.
+pub(super) fn block(a: Matrix<'_>, b: Matrix<'_>, (m, n, k): (usize, usize, usize), c: &mut [f32]) {
+    assert!(a.holds(m, k) && b.holds(k, n) && c.len() == m * n);
+    let stride = |stride: usize| stride as isize;
+    // SAFETY: the assertion holds the operands to their shapes and strides, and `c` to `[m, n]`.
+    unsafe {
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            1.0,
+            a.data.as_ptr(),
+            stride(a.row_stride),
+            stride(a.column_stride),
+            b.data.as_ptr(),
+            stride(b.row_stride),
+            stride(b.column_stride),
+            0.0,
+            c.as_mut_ptr(),
+            stride(n),
+            1,
+        );
+    }
+}
+
 struct Finish<'a> {
     epilogue: Epilogue<'a>,
     sums: &'a [f32],
     place: Place,
+    before: Option<&'a mut [f32]>,
     y: &'a mut [f32],
 }
 
@@ -81,7 +114,8 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let (place, before) = (self.place, self.before);
         self.epilogue
-            .finish(simd, self.sums, false, self.place, self.y);
+            .finish(simd, self.sums, false, place, before, self.y);
     }
 }

@@ -1,6 +1,7 @@
 //! The product in three loops, summed in f64.
 
 use super::Epilogue;
+use crate::Float;
 use crate::activation::reference::scalar;
 
 /// `y[T,N] = act(x[T,K] · w[N,K]ᵀ + bias[N]) + residual[T,N]`.
@@ -23,5 +24,36 @@ pub fn gemm(
             let residual = epilogue.residual.map_or(0.0, |r| f64::from(r[t * n + j]));
             y[t * n + j] = (sum + residual) as f32;
         }
+    }
+}
+
+/// `c[m,n] (+)= a · b`, each operand a buffer with its strides from row to row and from column to column:
+/// added to when `accumulate`, else overwritten.
+pub fn matmul<F: Float>(
+    (m, n, k): (usize, usize, usize),
+    (a, a_strides): (&[F], (usize, usize)),
+    (b, b_strides): (&[F], (usize, usize)),
+    accumulate: bool,
+    c: &mut [F],
+) {
+    let at = |of: &[F], (down, across): (usize, usize), i: usize, j: usize| {
+        of[i * down + j * across].to_f64()
+    };
+    for i in 0..m {
+        for j in 0..n {
+            let products = (0..k).map(|l| at(a, a_strides, i, l) * at(b, b_strides, l, j));
+            let sum: f64 = products.sum();
+            let c = &mut c[i * n + j];
+            *c = F::from_f64(sum + if accumulate { c.to_f64() } else { 0.0 });
+        }
+    }
+}
+
+/// `sums[N] (+)= Σ_t x[t,N]`: added to when `accumulate`, else overwritten.
+pub fn column_sums<F: Float>(x: &[F], accumulate: bool, sums: &mut [F]) {
+    let n = sums.len();
+    for (j, sum) in sums.iter_mut().enumerate() {
+        let all: f64 = x.iter().skip(j).step_by(n).map(|x| x.to_f64()).sum();
+        *sum = F::from_f64(all + if accumulate { sum.to_f64() } else { 0.0 });
     }
 }

@@ -102,14 +102,7 @@ fn odd_shapes_agree_with_the_reference() {
 fn every_epilogue_agrees_with_the_reference() {
     let case = Case::new(11, 57, 33);
     for isa in Isa::available() {
-        for activation in [
-            Activation::None,
-            Activation::GeluErf,
-            Activation::GeluTanh,
-            Activation::Relu,
-            Activation::Silu,
-            Activation::Tanh,
-        ] {
+        for activation in Activation::ALL {
             let full = case.epilogue(activation);
             case.check(isa, full);
             case.check(isa, Epilogue { bias: None, ..full });

@@ -9,7 +9,7 @@
 //! 48 and 16 columns divide the widths of BERT models (384, 768, 1024 · 3, …) without remainder.
 
 use crate::isa::{Isa, Tier};
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 
 /// The most rows that a tile has on any tier.
 pub(crate) const MOST_ROWS: usize = 8;
@@ -72,27 +72,92 @@ pub(crate) fn multiply<S: Simd, const V: usize>(
     depth: usize,
     tile: &mut [f32],
 ) {
-    let columns = V * S::LANES;
-    assert!(rows <= a_width && columns <= b_width && tile.len() >= rows * columns);
-    // The last row of each needs no more than what counts.
-    assert!(a.len() + a_width >= depth * a_width + rows);
-    assert!(b.len() + b_width >= depth * b_width + columns);
-    let (a, b) = ((a.as_ptr(), a_width), (b.as_ptr(), b_width));
-    let to = tile.as_mut_ptr();
-    // SAFETY: by the assertions every row of the strip has `rows` values, every row of the panel
-    // `V·LANES`, and the tile has room for `rows` rows.
-    unsafe {
-        match rows {
-            1 => fixed::<S, 1, V>(simd, a, b, depth, to),
-            2 => fixed::<S, 2, V>(simd, a, b, depth, to),
-            3 => fixed::<S, 3, V>(simd, a, b, depth, to),
-            4 => fixed::<S, 4, V>(simd, a, b, depth, to),
-            5 => fixed::<S, 5, V>(simd, a, b, depth, to),
-            6 => fixed::<S, 6, V>(simd, a, b, depth, to),
-            // With 16 registers these would spill, and are not asked for.
-            7 if S::REGISTERS >= 32 => fixed::<S, 7, V>(simd, a, b, depth, to),
-            8 if S::REGISTERS >= 32 => fixed::<S, 8, V>(simd, a, b, depth, to),
-            _ => panic!("a tile has no {rows} rows"),
+    simd.vectorize(Multiply::<'_, V> {
+        rows,
+        a: (a, a_width),
+        b: (b, b_width),
+        depth,
+        tile,
+    });
+}
+
+/// [`multiply`] for a number of vectors that is known at run time only, at most a tile's.
+///
+/// # Panics
+/// As [`multiply`].
+#[inline(always)]
+pub(crate) fn multiply_vectors<S: Simd>(
+    simd: S,
+    vectors: usize,
+    rows: usize,
+    a: (&[f32], usize),
+    b: (&[f32], usize),
+    depth: usize,
+    tile: &mut [f32],
+) {
+    match vectors {
+        1 => multiply::<S, 1>(simd, rows, a, b, depth, tile),
+        2 => multiply::<S, 2>(simd, rows, a, b, depth, tile),
+        _ => {
+            if const { tile_vectors::<S>() >= 3 } {
+                multiply::<S, 3>(simd, rows, a, b, depth, tile);
+            } else {
+                panic!("a tile has no {vectors} vectors");
+            }
+        }
+    }
+}
+
+/// The arguments of [`multiply`]: a function of its own, compiled once for all kernels that use it.
+struct Multiply<'a, const V: usize> {
+    rows: usize,
+    a: (&'a [f32], usize),
+    b: (&'a [f32], usize),
+    depth: usize,
+    tile: &'a mut [f32],
+}
+
+impl<const V: usize> Kernel for Multiply<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            rows,
+            a: (a, a_width),
+            b: (b, b_width),
+            depth,
+            tile,
+        } = self;
+        let columns = V * S::LANES;
+        assert!(rows <= a_width && columns <= b_width && tile.len() >= rows * columns);
+        // The last row of each needs no more than what counts.
+        assert!(a.len() + a_width >= depth * a_width + rows);
+        assert!(b.len() + b_width >= depth * b_width + columns);
+        let (a, b) = ((a.as_ptr(), a_width), (b.as_ptr(), b_width));
+        let to = tile.as_mut_ptr();
+        // SAFETY: by the assertions every row of the strip has `rows` values, every row of the panel
+        // `V·LANES`, and the tile has room for `rows` rows.
+        unsafe {
+            match rows {
+                1 => fixed::<S, 1, V>(simd, a, b, depth, to),
+                2 => fixed::<S, 2, V>(simd, a, b, depth, to),
+                3 => fixed::<S, 3, V>(simd, a, b, depth, to),
+                4 => fixed::<S, 4, V>(simd, a, b, depth, to),
+                5 => fixed::<S, 5, V>(simd, a, b, depth, to),
+                6 => fixed::<S, 6, V>(simd, a, b, depth, to),
+                // With 16 registers these would spill, and are not asked for.
+                _ => {
+                    if const { S::REGISTERS >= 32 } {
+                        match rows {
+                            7 => return fixed::<S, 7, V>(simd, a, b, depth, to),
+                            8 => return fixed::<S, 8, V>(simd, a, b, depth, to),
+                            _ => {}
+                        }
+                    }
+                    panic!("a tile has no {rows} rows")
+                }
+            }
         }
     }
 }

@@ -55,27 +55,74 @@ impl PackedWeights {
     /// # Panics
     /// When a source has another number of values than its rows times `k`.
     pub fn pack_stacked(exec: &Exec, sources: &[(WeightSource<'_>, usize)], k: usize) -> Self {
-        for &(source, rows) in sources {
-            assert_eq!(source.len(), rows * k, "weights are [{rows}, {k}]");
-        }
         let n = sources.iter().map(|&(_, rows)| rows).sum();
-        let isa = exec.isa();
+        let mut weights = Self::room(exec.isa(), n, k);
+        weights.repack(exec, sources);
+        weights
+    }
+
+    /// Packs the transpose `W[rows,k]ᵀ` of stacked matrices of `k` columns: [`gemm`](super::gemm) then computes
+    /// `dX[T,k] = dY[T,rows]·W`, the gradient of the input of a product with `W`. N is `k`, and K all rows.
+    ///
+    /// # Panics
+    /// When a source has another number of values than its rows times `k`.
+    pub fn pack_transposed(exec: &Exec, sources: &[(WeightSource<'_>, usize)], k: usize) -> Self {
+        let rows = sources.iter().map(|&(_, rows)| rows).sum();
+        let mut weights = Self::room(exec.isa(), k, rows);
+        weights.repack_transposed(exec, sources);
+        weights
+    }
+
+    /// Packs changed values in place of the old ones, as [`PackedWeights::pack_stacked`] does. Allocates nothing.
+    ///
+    /// # Panics
+    /// When the sources have not `N` rows of `K` values in all.
+    pub fn repack(&mut self, exec: &Exec, sources: &[(WeightSource<'_>, usize)]) {
+        self.fill(exec, sources, false);
+    }
+
+    /// Packs changed values in place of the old ones, as [`PackedWeights::pack_transposed`] does. Allocates
+    /// nothing.
+    ///
+    /// # Panics
+    /// When the sources have not `K` rows of `N` values in all.
+    pub fn repack_transposed(&mut self, exec: &Exec, sources: &[(WeightSource<'_>, usize)]) {
+        self.fill(exec, sources, true);
+    }
+
+    /// Zeros for a matrix of `n` rows and `k` columns.
+    fn room(isa: Isa, n: usize, k: usize) -> Self {
         let width = panel_width(isa);
-        let panels = usize::div_ceil(n, width);
-        let mut data = AlignedFloats::zeroed(panels * width * k);
+        let data = AlignedFloats::zeroed(usize::div_ceil(n, width) * width * k);
+        Self { data, isa, n, k }
+    }
+
+    fn fill(&mut self, exec: &Exec, sources: &[(WeightSource<'_>, usize)], transposed: bool) {
+        let (isa, n, k) = (self.isa, self.n, self.k);
+        let (all, columns) = if transposed { (k, n) } else { (n, k) };
+        for &(source, rows) in sources {
+            assert_eq!(
+                source.len(),
+                rows * columns,
+                "weights are [{rows}, {columns}]"
+            );
+        }
+        let rows: usize = sources.iter().map(|&(_, rows)| rows).sum();
+        assert_eq!(rows, all, "as many rows as there is room for");
+        let width = panel_width(isa);
         let pack = |panels: std::ops::Range<usize>, data: &mut [f32]| {
             for (panel, data) in panels.zip(data.chunks_exact_mut(width * k)) {
                 isa.run(PackPanel {
                     sources,
-                    k,
+                    columns,
+                    transposed,
                     first: panel * width,
                     width,
                     data,
                 });
             }
         };
-        exec.for_rows(&mut data, width * k, width * k, pack);
-        Self { data, isa, n, k }
+        exec.for_rows(&mut self.data, width * k, width * k, pack);
     }
 
     /// Columns of the product (N).
@@ -123,7 +170,9 @@ impl std::fmt::Debug for PackedWeights {
 /// Packs columns `first..first + width` of the product.
 struct PackPanel<'a> {
     sources: &'a [(WeightSource<'a>, usize)],
-    k: usize,
+    /// Columns of the sources.
+    columns: usize,
+    transposed: bool,
     first: usize,
     width: usize,
     data: &'a mut [f32],
@@ -134,29 +183,51 @@ impl Kernel for PackPanel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, _simd: S) {
-        let columns = self.first..self.first + self.width;
         let mut start = 0;
         for &(source, rows) in self.sources {
-            // The rows of this source that are columns of this panel.
-            let from = columns.start.max(start);
-            let to = columns.end.min(start + rows);
-            if from < to {
-                let rows = (from - start) * self.k..(to - start) * self.k;
-                let at = from - columns.start;
-                match source {
-                    WeightSource::F32(values) => self.pack(&values[rows], at),
-                    WeightSource::Bf16(values) => self.pack(&values[rows], at),
-                    WeightSource::F16(values) => self.pack(&values[rows], at),
-                }
+            let rows = start..start + rows;
+            start = rows.end;
+            match source {
+                WeightSource::F32(values) => self.pack(values, rows),
+                WeightSource::Bf16(values) => self.pack(values, rows),
+                WeightSource::F16(values) => self.pack(values, rows),
             }
-            start += rows;
         }
     }
 }
 
 impl PackPanel<'_> {
+    /// Packs what this panel has of a source, whose rows are rows `of` of all.
     #[inline(always)]
-    fn pack<T: Stored>(&mut self, rows: &[T], at: usize) {
-        pack_strip(rows, self.k, rows.len() / self.k, self.data, self.width, at);
+    fn pack<T: Stored>(&mut self, values: &[T], of: std::ops::Range<usize>) {
+        let Self { width, columns, .. } = *self;
+        if self.transposed {
+            // A column of the source is one of the panel.
+            let count = width.min(columns - self.first);
+            let panel = &mut self.data[of.start * width..of.end * width];
+            for (to, row) in panel
+                .chunks_exact_mut(width)
+                .zip(values.chunks_exact(columns))
+            {
+                for (to, value) in to.iter_mut().zip(&row[self.first..][..count]) {
+                    *to = value.to_f32();
+                }
+            }
+            return;
+        }
+        // The rows of this source that are columns of this panel.
+        let from = self.first.max(of.start);
+        let to = (self.first + width).min(of.end);
+        if from < to {
+            let rows = &values[(from - of.start) * columns..(to - of.start) * columns];
+            pack_strip(
+                rows,
+                columns,
+                to - from,
+                self.data,
+                width,
+                from - self.first,
+            );
+        }
     }
 }

@@ -64,9 +64,14 @@ pub(crate) struct Affine<'a> {
     pub(crate) eps: f32,
 }
 
-/// Normalises a row whose values sum to about `total`.
+/// Normalises a row whose values sum to about `total`; gives its mean and what deviations were multiplied by.
 #[inline(always)]
-pub(crate) fn normalize<S: Simd>(simd: S, row: &mut [f32], total: f32, affine: Affine<'_>) {
+pub(crate) fn normalize<S: Simd>(
+    simd: S,
+    row: &mut [f32],
+    total: f32,
+    affine: Affine<'_>,
+) -> (f32, f32) {
     let n = row.len() as f64;
     let mean = (f64::from(total) / n) as f32;
     let (deviation, squares) = deviations(simd, row, mean);
@@ -76,6 +81,7 @@ pub(crate) fn normalize<S: Simd>(simd: S, row: &mut [f32], total: f32, affine: A
     // Rounding may leave a constant row a variance below 0; NaN stays.
     let variance = if variance < 0.0 { 0.0 } else { variance };
     let scale = 1.0 / (variance + f64::from(affine.eps)).sqrt();
+    let kept = ((f64::from(mean) + lacking) as f32, scale as f32);
     let shift = simd.splat((-lacking * scale) as f32);
     let (mean, scale) = (simd.splat(mean), simd.splat(scale as f32));
 
@@ -94,6 +100,7 @@ pub(crate) fn normalize<S: Simd>(simd: S, row: &mut [f32], total: f32, affine: A
         let y = simd.mul_add(t, simd.load_partial(gamma), simd.load_partial(beta));
         simd.store_partial(row, y);
     }
+    kept
 }
 
 /// The sums of `x − mean` and of its square.

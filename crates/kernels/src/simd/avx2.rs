@@ -41,7 +41,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        #[inline]
+        // Compiled once, in one codegen unit: callers without the instructions cannot inline it anyway.
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn run<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
             kernel.run(simd)
@@ -142,6 +143,12 @@ impl Simd for Avx2 {
     fn min(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the token proves the instructions.
         unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, x: __m256) -> __m256 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_sqrt_ps(x) }
     }
 
     #[inline(always)]

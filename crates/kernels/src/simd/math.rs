@@ -144,15 +144,9 @@ const TAIL_D: [f32; 5] = [
     0.009_306_803,
 ];
 
-/// x·Φ(x), the erf form of GELU, within 4 ULP of the result (5 where the tier has no FMA), however small;
-/// −0 of −∞.
-///
-/// With z = |x| the tail is z·Φ(−z) = z·φ(z)·d/(z·d + n), a quotient in which the rounding errors of d,
-/// large where z is, nearly cancel.
+/// φ(z), and d and z·d + n with Φ(−z) = φ(z)·d/(z·d + n), for z from 0 to 15.
 #[inline(always)]
-pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
-    // Beyond 14.5 the tail rounds to 0.
-    let z = simd.min(simd.splat(15.0), simd.abs(x));
+fn normal_tail<S: Simd>(simd: S, z: S::F32) -> (S::F32, S::F32, S::F32) {
     let square = simd.mul(z, z);
     let n = round_product(simd, square, -0.5 * std::f32::consts::LOG2_E);
     // z² + 2n·ln 2, from z itself: the rounding error of z² would be one of many ULP in its exponential.
@@ -165,6 +159,19 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     // z·d + n, its terms in an order that adds no rounding error of n where z is small.
     let slope = simd.add(d, polynomial(simd, z, &TAIL_SLOPE));
     let whole = simd.mul_add(z, slope, simd.splat(TAIL_START));
+    (density, d, whole)
+}
+
+/// x·Φ(x), the erf form of GELU, within 4 ULP of the result (5 where the tier has no FMA), however small;
+/// −0 of −∞.
+///
+/// With z = |x| the tail is z·Φ(−z) = z·φ(z)·d/(z·d + n), a quotient in which the rounding errors of d,
+/// large where z is, nearly cancel.
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    // Beyond 14.5 the tail rounds to 0.
+    let z = simd.min(simd.splat(15.0), simd.abs(x));
+    let (density, d, whole) = normal_tail(simd, z);
     above_tail(simd, x, simd.mul(z, density), simd.div(d, whole))
 }
 
@@ -219,6 +226,81 @@ pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     let r = simd.mul_add(n, simd.splat(LN_2_LOW), r);
     let e = simd.scale_down(polynomial(simd, r, &EXP_MINUS), n);
     times_logistic(simd, x, z, e)
+}
+
+/// e^(−z) for z = |x| (at most 104 of it), never subnormal where a function that divides by about 1 is not.
+#[inline(always)]
+fn exp_minus_abs<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    exp_nonpositive(simd, simd.sub(simd.zero(), simd.abs(x)))
+}
+
+/// 1/(1 + e⁻ˣ), within 3 ULP.
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    let one = simd.splat(1.0);
+    let e = exp_minus_abs(simd, x);
+    let above = simd.select(simd.lt(x, simd.zero()), e, one);
+    simd.div(above, simd.add(one, e))
+}
+
+/// The derivative of [`sigmoid`], e/(1 + e)² with e = e^(−|x|), within 5 ULP.
+#[inline(always)]
+pub(crate) fn sigmoid_slope<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    let e = exp_minus_abs(simd, x);
+    let whole = simd.add(simd.splat(1.0), e);
+    simd.div(e, simd.mul(whole, whole))
+}
+
+/// The derivative of [`tanh`], 4e/(1 + e)² with e = e^(−2|x|): 1 − tanh² without its cancellation, within 5 ULP.
+#[inline(always)]
+pub(crate) fn tanh_slope<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    // Doubling is exact, and so is multiplying by 4.
+    simd.mul(simd.splat(4.0), sigmoid_slope(simd, simd.add(x, x)))
+}
+
+/// The derivative of [`silu`], s·(1 + x·(1 − s)) with s = 1/(1 + e⁻ˣ), within 4·2⁻²⁴ or 6 ULP, whichever is
+/// larger.
+#[inline(always)]
+pub(crate) fn silu_slope<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    logistic_slope(simd, x, x, simd.splat(1.0))
+}
+
+/// The derivative of x/(1 + e^(−v)), s + x·v′·s·(1 − s) with s = 1/(1 + e^(−v)), from `v` of the sign of x and `v′`.
+#[inline(always)]
+fn logistic_slope<S: Simd>(simd: S, x: S::F32, v: S::F32, slope: S::F32) -> S::F32 {
+    let one = simd.splat(1.0);
+    let e = exp_minus_abs(simd, v);
+    let inverse = simd.div(one, simd.add(one, e));
+    let small = simd.mul(e, inverse);
+    let s = simd.select(simd.lt(v, simd.zero()), small, inverse);
+    // Beyond 120 the product with e is nothing; the bound keeps infinity from it.
+    let z = simd.copysign(simd.min(simd.splat(120.0), simd.abs(x)), x);
+    simd.mul_add(simd.mul(z, slope), simd.mul(small, inverse), s)
+}
+
+/// The derivative of [`gelu_tanh`], within 8·2⁻²⁴.
+#[inline(always)]
+pub(crate) fn gelu_tanh_slope<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    const A: f32 = 1.595_769_121_605_731_f64 as f32;
+    const B: f32 = 0.044715 * A;
+    // Beyond 11 it is 0 or 1.
+    let x = simd.copysign(simd.min(simd.splat(11.0), simd.abs(x)), x);
+    let square = simd.mul(x, x);
+    let v = simd.mul(x, simd.mul_add(square, simd.splat(B), simd.splat(A)));
+    let slope = simd.mul_add(square, simd.splat(3.0 * B), simd.splat(A));
+    logistic_slope(simd, x, v, slope)
+}
+
+/// The derivative of [`gelu`], Φ(x) + x·φ(x), within 4·2⁻²⁴.
+#[inline(always)]
+pub(crate) fn gelu_slope<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    let z = simd.min(simd.splat(15.0), simd.abs(x));
+    let (density, d, whole) = normal_tail(simd, z);
+    // Φ(−z) = φ(z)·d/whole, at most one half.
+    let tail = simd.mul(density, simd.div(d, whole));
+    let below = simd.neg_mul_add(z, density, tail);
+    let above = simd.sub(simd.splat(1.0), below);
+    simd.select(simd.lt(x, simd.zero()), below, above)
 }
 
 #[cfg(test)]

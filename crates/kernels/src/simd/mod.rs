@@ -47,7 +47,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Vector registers.
     const REGISTERS: usize;
 
-    /// Runs a kernel compiled with this tier's instructions.
+    /// Runs a kernel compiled with this tier's instructions, as a function of its own. A kernel too may
+    /// call it, for a part that many kernels share and that is too large to be compiled into each.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// `x` in every lane.
@@ -87,6 +88,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The smaller; `b` when either is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `√x`.
+    fn sqrt(self, x: Self::F32) -> Self::F32;
     /// `|x|`.
     fn abs(self, x: Self::F32) -> Self::F32;
     /// `|magnitude|` with the sign of `sign`.

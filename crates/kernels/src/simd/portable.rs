@@ -16,14 +16,27 @@ const SHIFT: f32 = 12_582_912.0;
 #[repr(C, align(32))]
 pub(crate) struct Lanes([f32; LANES]);
 
+// Loops rather than `array::map` and `from_fn`, here and below: the compiler takes a third of the time.
 #[inline(always)]
 fn map(a: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
-    Lanes(a.0.map(f))
+    let mut out = a;
+    let mut i = 0;
+    while i < LANES {
+        out.0[i] = f(a.0[i]);
+        i += 1;
+    }
+    out
 }
 
 #[inline(always)]
 fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
-    Lanes(std::array::from_fn(|i| f(a.0[i], b.0[i])))
+    let mut out = a;
+    let mut i = 0;
+    while i < LANES {
+        out.0[i] = f(a.0[i], b.0[i]);
+        i += 1;
+    }
+    out
 }
 
 impl Simd for Portable {
@@ -34,7 +47,11 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+        #[inline(never)]
+        fn run<K: Kernel>(simd: Portable, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        run(self, kernel)
     }
 
     #[inline(always)]
@@ -119,6 +136,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn min(self, a: Lanes, b: Lanes) -> Lanes {
         zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn sqrt(self, x: Lanes) -> Lanes {
+        map(x, f32::sqrt)
     }
 
     #[inline(always)]

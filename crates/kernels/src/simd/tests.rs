@@ -91,6 +91,7 @@ fn lanewise_operations_are_the_scalar_ones() {
                 check("sub", simd.sub(x, y), &|i| a[i] - b[i]);
                 check("mul", simd.mul(x, y), &|i| a[i] * b[i]);
                 check("div", simd.div(x, y), &|i| a[i] / b[i]);
+                check("sqrt", simd.sqrt(simd.abs(x)), &|i| a[i].abs().sqrt());
                 check("abs", simd.abs(x), &|i| a[i].abs());
                 check("splat", simd.splat(a[3]), &|_| a[3]);
                 check("zero", simd.zero(), &|_| 0.0);

@@ -47,7 +47,7 @@ impl Kernel for Rows<'_> {
 
 /// The largest value; any value where one is NaN, for then all powers' sum is NaN.
 #[inline(always)]
-fn max<S: Simd>(simd: S, row: &[f32]) -> f32 {
+pub(crate) fn max<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let least = simd.splat(f32::NEG_INFINITY);
     let mut tops = [least; 4];
     let (len, mut at) = (row.len(), 0);
@@ -75,9 +75,9 @@ fn max<S: Simd>(simd: S, row: &[f32]) -> f32 {
 }
 
 /// `e^(x − max)`, which replaces x.
-struct Powers<'a> {
-    row: &'a mut [f32],
-    max: f32,
+pub(crate) struct Powers<'a> {
+    pub(crate) row: &'a mut [f32],
+    pub(crate) max: f32,
 }
 
 impl Terms for Powers<'_> {

@@ -1,0 +1,298 @@
+//! The weight of a linear layer, in the form that its product runs on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bertha_kernels::{PackedWeights, WeightSource};
+use bertha_tensor::{DType, Tensor};
+
+use crate::{AutogradError, Parameter, Session};
+
+/// The weight `W[N,K]` of a linear layer and its bias `[N]`.
+///
+/// A layer may be several stacked on top of each other (queries, keys and values): one product, but parameters of
+/// their own.
+pub struct LinearWeight {
+    form: Form,
+    n: usize,
+    k: usize,
+}
+
+enum Form {
+    /// Packed once, the source not kept: all that inference needs.
+    Packed {
+        weight: PackedWeights,
+        bias: Option<Tensor>,
+    },
+    /// Parameters, packed again when one has changed.
+    Trained {
+        parts: Vec<LinearPart>,
+        packed: Mutex<Option<Arc<Packed>>>,
+    },
+}
+
+/// The parameters of one of the layers that are stacked.
+#[derive(Clone, Debug)]
+pub struct LinearPart {
+    /// `[N_i, K]`.
+    pub weight: Parameter,
+    /// `[N_i]`; all parts have one, or none.
+    pub bias: Option<Parameter>,
+}
+
+/// What was packed from parameters, and from which versions of them.
+pub(crate) struct Packed {
+    versions: Vec<u64>,
+    pub(crate) forward: PackedWeights,
+    /// For the gradient of the input: `dX = dY·W`.
+    pub(crate) transposed: PackedWeights,
+    pub(crate) bias: Option<Tensor>,
+}
+
+impl LinearWeight {
+    /// A weight for inference, with a bias `[N]` f32.
+    ///
+    /// # Errors
+    /// When the bias has another length.
+    pub fn packed(weight: PackedWeights, bias: Option<Tensor>) -> Result<Self, AutogradError> {
+        let (n, k) = (weight.n(), weight.k());
+        if let Some(bias) = &bias
+            && bias.shape() != [n]
+        {
+            return Err(shape_error("the bias", bias.shape(), format!("[{n}]")));
+        }
+        Ok(Self {
+            form: Form::Packed { weight, bias },
+            n,
+            k,
+        })
+    }
+
+    /// A weight that is learned.
+    ///
+    /// # Errors
+    /// When a part's weight is no matrix, the parts' inputs differ, or a bias does not fit its weight or is missing
+    /// from some.
+    pub fn trained(parts: Vec<LinearPart>) -> Result<Self, AutogradError> {
+        let Some(first) = parts.first() else {
+            return Err(shape_error("the weight", &[], "at least one part".into()));
+        };
+        let k = first.weight.shape().last().copied().unwrap_or(0);
+        let mut n = 0;
+        for part in &parts {
+            let &[rows, columns] = part.weight.shape() else {
+                return Err(shape_error(
+                    "the weight",
+                    part.weight.shape(),
+                    "two dimensions".into(),
+                ));
+            };
+            if columns != k {
+                return Err(shape_error(
+                    "the weight",
+                    part.weight.shape(),
+                    format!("[*, {k}]"),
+                ));
+            }
+            match &part.bias {
+                Some(bias) if bias.shape() != [rows] => {
+                    return Err(shape_error("the bias", bias.shape(), format!("[{rows}]")));
+                }
+                bias if bias.is_some() != first.bias.is_some() => {
+                    return Err(shape_error(
+                        "the bias",
+                        &[],
+                        "one for every part, or for none".into(),
+                    ));
+                }
+                _ => {}
+            }
+            n += rows;
+        }
+        Ok(Self {
+            form: Form::Trained {
+                parts,
+                packed: Mutex::new(None),
+            },
+            n,
+            k,
+        })
+    }
+
+    /// Width of the output (N).
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Width of the input (K).
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Number of values, the bias included.
+    pub fn numel(&self) -> usize {
+        let bias = match &self.form {
+            Form::Packed { bias, .. } => bias.is_some(),
+            Form::Trained { parts, .. } => parts.iter().any(|part| part.bias.is_some()),
+        };
+        self.n * self.k + if bias { self.n } else { 0 }
+    }
+
+    /// Bytes in memory: of the packed form, and of the parameters where there are any.
+    pub fn bytes(&self) -> usize {
+        let bias = self.numel() - self.n * self.k;
+        match &self.form {
+            Form::Packed { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
+            // Parameters, and both packed forms.
+            Form::Trained { .. } => (3 * self.n * self.k + 2 * bias) * size_of::<f32>(),
+        }
+    }
+
+    /// The parameters, if it is learned.
+    pub fn parts(&self) -> &[LinearPart] {
+        match &self.form {
+            Form::Packed { .. } => &[],
+            Form::Trained { parts, .. } => parts,
+        }
+    }
+
+    /// Whether a gradient is wanted for one of the parameters.
+    pub(crate) fn is_tracked(&self) -> bool {
+        let tracked = |part: &LinearPart| {
+            !part.weight.is_frozen() || part.bias.as_ref().is_some_and(|bias| !bias.is_frozen())
+        };
+        self.parts().iter().any(tracked)
+    }
+
+    /// Calls `with` on the packed weight and the bias.
+    pub(crate) fn with_packed<R>(
+        &self,
+        session: &Session,
+        with: impl FnOnce(&PackedWeights, Option<&[f32]>, Option<Arc<Packed>>) -> R,
+    ) -> Result<R, AutogradError> {
+        Ok(match &self.form {
+            Form::Packed { weight, bias } => with(
+                weight,
+                bias.as_ref().map(Tensor::as_slice).transpose()?,
+                None,
+            ),
+            Form::Trained { parts, packed } => {
+                let packed = up_to_date(session, parts, self.k, packed)?;
+                let bias = packed.bias.as_ref().map(Tensor::as_slice).transpose()?;
+                with(&packed.forward, bias, Some(Arc::clone(&packed)))
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for LinearWeight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let trained = matches!(self.form, Form::Trained { .. });
+        f.debug_struct("LinearWeight")
+            .field("n", &self.n)
+            .field("k", &self.k)
+            .field("trained", &trained)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The packed form of the parameters as they are now: the one at hand, or that packed again in its memory.
+fn up_to_date(
+    session: &Session,
+    parts: &[LinearPart],
+    k: usize,
+    packed: &Mutex<Option<Arc<Packed>>>,
+) -> Result<Arc<Packed>, AutogradError> {
+    let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
+    // Versions first: a value that changes in between is packed once more the next time.
+    let versions: Vec<u64> = parameters(parts).map(Parameter::version).collect();
+    if let Some(packed) = &*packed
+        && packed.versions == versions
+        && packed.forward.isa() == session.exec().isa()
+    {
+        return Ok(Arc::clone(packed));
+    }
+    let values: Vec<Tensor> = parts.iter().map(|part| part.weight.value()).collect();
+    let sources = values
+        .iter()
+        .map(|value| Ok((WeightSource::F32(value.as_slice()?), value.shape()[0])))
+        .collect::<Result<Vec<_>, AutogradError>>()?;
+    let bias = stacked_bias::<f32>(parts)?;
+    let exec = session.exec();
+    let bias = bias.map(|values| {
+        let n = values.len();
+        Tensor::from_vec(values, &[n])
+    });
+    let bias = bias.transpose()?;
+    let reusable = packed
+        .take()
+        .and_then(|old| Arc::try_unwrap(old).ok())
+        .filter(|old| old.forward.isa() == exec.isa());
+    let fresh = match reusable {
+        Some(mut old) => {
+            old.forward.repack(exec, &sources);
+            old.transposed.repack_transposed(exec, &sources);
+            Packed {
+                versions,
+                bias,
+                ..old
+            }
+        }
+        None => Packed {
+            versions,
+            forward: PackedWeights::pack_stacked(exec, &sources, k),
+            transposed: PackedWeights::pack_transposed(exec, &sources, k),
+            bias,
+        },
+    };
+    let fresh = Arc::new(fresh);
+    *packed = Some(Arc::clone(&fresh));
+    Ok(fresh)
+}
+
+fn parameters(parts: &[LinearPart]) -> impl Iterator<Item = &Parameter> {
+    parts
+        .iter()
+        .flat_map(|part| [Some(&part.weight), part.bias.as_ref()])
+        .flatten()
+}
+
+/// The biases of all parts, one after the other.
+pub(crate) fn stacked_bias<T: bertha_tensor::Element>(
+    parts: &[LinearPart],
+) -> Result<Option<Vec<T>>, AutogradError> {
+    let mut stacked = Vec::new();
+    for part in parts {
+        let Some(bias) = &part.bias else {
+            return Ok(None);
+        };
+        stacked.extend_from_slice(bias.value().as_slice::<T>()?);
+    }
+    Ok(Some(stacked))
+}
+
+/// The weights of all parts, one below the other.
+pub(crate) fn stacked_weight<T: bertha_tensor::Element>(
+    parts: &[LinearPart],
+) -> Result<Vec<T>, AutogradError> {
+    let mut stacked = Vec::new();
+    for part in parts {
+        stacked.extend_from_slice(part.weight.value().as_slice::<T>()?);
+    }
+    Ok(stacked)
+}
+
+fn shape_error(input: &'static str, found: &[usize], expected: String) -> AutogradError {
+    AutogradError::Shape {
+        op: "linear",
+        input,
+        found: found.to_vec(),
+        expected,
+    }
+}
+
+impl Packed {
+    /// Whether all parameters are f64, as in gradient checks.
+    pub(crate) fn is_f64(parts: &[LinearPart]) -> bool {
+        !parts.is_empty() && parameters(parts).all(|parameter| parameter.dtype() == DType::F64)
+    }
+}

@@ -1,0 +1,399 @@
+//! Products of two matrices of any strides, packed as they run.
+//!
+//! Beside the prepacked product this serves the gradient of a weight, `dW = dYᵀ·X`, and products that users
+//! write. A task is a block of rows of C by a group of its columns. For each block of K it packs its
+//! rows of A once (they then stay in L2); then panel after panel of B is packed into L1 and multiplied with
+//! all of them. K is cut at fixed places and never among threads: each value has one order of summation.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::pack::pack_strip;
+use super::portable;
+use super::tile::{TileBuffer, multiply_vectors, tile_columns, tile_rows, tile_vectors};
+use crate::Exec;
+use crate::buffer::AlignedFloats;
+use crate::exec::SharedMut;
+use crate::isa::Tier;
+use crate::simd::{Kernel, Simd};
+
+/// The most values of K in a block: a panel of 16 columns takes 24 KiB, one of 48 72 KiB.
+const BLOCK_K: usize = 384;
+
+/// The most rows of C in a task: packing a panel of B is shared by this many rows.
+const BLOCK_ROWS: usize = 192;
+
+/// Columns below which a task is not cut for the sake of more tasks: each packs its rows of A again.
+const LEAST_COLUMNS: usize = 96;
+
+/// Multiply-adds below which a task is not worth a thread's while.
+const LEAST_WORK: usize = 1 << 17;
+
+/// A matrix inside a slice: value `(i, j)` is at `i·row_stride + j·column_stride`.
+///
+/// Strides may be 0 (a row or column that repeats), and swapping them transposes.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// The buffer, from the first value on.
+    pub data: &'a [f32],
+    /// Values from one row to the next.
+    pub row_stride: usize,
+    /// Values from one column to the next.
+    pub column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix whose rows of `columns` values lie end to end.
+    pub fn row_major(data: &'a [f32], columns: usize) -> Self {
+        Self {
+            data,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The transposed matrix of the same values.
+    pub fn transposed(self) -> Self {
+        Self {
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Whether the buffer has all values of the given shape.
+    pub(super) fn holds(&self, rows: usize, columns: usize) -> bool {
+        if rows == 0 || columns == 0 {
+            return true;
+        }
+        let last = (rows - 1).checked_mul(self.row_stride).and_then(|down| {
+            let across = (columns - 1).checked_mul(self.column_stride)?;
+            down.checked_add(across)
+        });
+        last.is_some_and(|last| last < self.data.len())
+    }
+
+    /// The matrix from row `i` and column `j` on.
+    #[inline(always)]
+    fn from(self, i: usize, j: usize) -> Self {
+        let at = i * self.row_stride + j * self.column_stride;
+        Self {
+            data: self.data.get(at..).unwrap_or(&[]),
+            ..self
+        }
+    }
+
+    /// Writes `strip[k][r] = self[r, k]` for `r < count` and all `k` of the strip, which holds `width` values for
+    /// each `k`. Other places are left as they are.
+    #[inline(always)]
+    fn pack(self, count: usize, strip: &mut [f32], width: usize) {
+        let Self {
+            data,
+            row_stride,
+            column_stride,
+        } = self;
+        if column_stride == 1 {
+            pack_strip(data, row_stride, count, strip, width, 0);
+        } else if row_stride == 1 {
+            for (k, to) in strip.chunks_exact_mut(width).enumerate() {
+                let from = &data[k * column_stride..][..count];
+                let to = &mut to[..count];
+                // Eight at a time: a copy of unknown length would be a call.
+                let mut at = 0;
+                while at + 8 <= count {
+                    let eight: [f32; 8] = std::array::from_fn(|i| from[at + i]);
+                    to[at..at + 8].copy_from_slice(&eight);
+                    at += 8;
+                }
+                while at < count {
+                    to[at] = from[at];
+                    at += 1;
+                }
+            }
+        } else {
+            for (k, to) in strip.chunks_exact_mut(width).enumerate() {
+                for (r, to) in to[..count].iter_mut().enumerate() {
+                    *to = data[r * row_stride + k * column_stride];
+                }
+            }
+        }
+    }
+}
+
+/// `c[m,n] (+)= a[m,k] · b[k,n]`, with `c` row-major: added to when `accumulate`, else overwritten.
+///
+/// The sums of a value have one order, whatever the number of threads.
+///
+/// # Panics
+/// When an operand lacks values of its shape, or `c` has another length than `m·n`.
+pub fn matmul(
+    exec: &Exec,
+    shape: (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    accumulate: bool,
+    c: &mut [f32],
+) {
+    batched_matmul(exec, shape, a, b, &[(0, 0)], accumulate, c);
+}
+
+/// `c[N,K] (+)= a[T,N]ᵀ · b[T,K]`, all row-major; for `Y = X·Wᵀ` the weight's gradient `dW (+)= dYᵀ·X`.
+///
+/// # Panics
+/// When a slice has another length than `(T, N, K)` say.
+pub fn gemm_tn(
+    exec: &Exec,
+    (t, n, k): (usize, usize, usize),
+    a: &[f32],
+    b: &[f32],
+    accumulate: bool,
+    c: &mut [f32],
+) {
+    assert_eq!(a.len(), t * n, "a is [{t}, {n}]");
+    assert_eq!(b.len(), t * k, "b is [{t}, {k}]");
+    let a = Matrix::row_major(a, n).transposed();
+    matmul(exec, (n, k, t), a, Matrix::row_major(b, k), accumulate, c);
+}
+
+/// [`matmul`] for each of `batches`: pairs of offsets into the operands' buffers, from which on the matrices of
+/// a batch lie. `c` is `[batches, m, n]`. Equal offsets share an operand among batches.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn batched_matmul(
+    exec: &Exec,
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    batches: &[(usize, usize)],
+    accumulate: bool,
+    c: &mut [f32],
+) {
+    assert_eq!(c.len(), batches.len() * m * n, "c is [batches, {m}, {n}]");
+    let at = |of: Matrix<'_>, offset: usize| of.data.get(offset..).map_or(0, <[f32]>::len);
+    let most = batches.iter().fold((0, 0), |most, offsets| {
+        (most.0.max(offsets.0), most.1.max(offsets.1))
+    });
+    let within = |of: Matrix<'_>, offset, rows, columns| {
+        let data = &of.data[of.data.len() - at(of, offset)..];
+        Matrix { data, ..of }.holds(rows, columns)
+    };
+    assert!(within(a, most.0, m, k), "a has [{m}, {k}] in every batch");
+    assert!(within(b, most.1, k, n), "b has [{k}, {n}] in every batch");
+    if c.is_empty() {
+        return;
+    }
+    let plan = Plan::new(exec, batches.len(), (m, n, k));
+    let c = SharedMut::new(c);
+    let each = plan.row_blocks * plan.groups;
+    exec.parallel(batches.len() * each, |task| {
+        let (batch, block) = (task / each, task % each);
+        let (a_offset, b_offset) = batches[batch];
+        let task = Block {
+            rows: plan.rows_of(block / plan.groups),
+            columns: plan.columns_of(block % plan.groups),
+            n,
+            k,
+            a: offset(a, a_offset),
+            b: offset(b, b_offset),
+            accumulate,
+            first: batch * m * n,
+            c: &c,
+        };
+        SCRATCH.with_borrow_mut(|scratch| match exec.isa().0 {
+            Tier::Portable(_) => task.portable(scratch),
+            #[cfg(target_arch = "x86_64")]
+            _ => exec.isa().run_native(Native { task, scratch }),
+        });
+    });
+}
+
+fn offset(of: Matrix<'_>, offset: usize) -> Matrix<'_> {
+    Matrix {
+        data: of.data.get(offset..).unwrap_or(&[]),
+        ..of
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        rows: AlignedFloats::zeroed(0),
+        panel: AlignedFloats::zeroed(0),
+    });
+}
+
+/// Packed operands.
+struct Scratch {
+    /// Rows of A in strips, or a block of C on the portable tier.
+    rows: AlignedFloats,
+    /// A panel of B.
+    panel: AlignedFloats,
+}
+
+/// How a product is cut into tasks.
+struct Plan {
+    m: usize,
+    n: usize,
+    rows_each: usize,
+    row_blocks: usize,
+    columns_each: usize,
+    groups: usize,
+}
+
+impl Plan {
+    fn new(exec: &Exec, batches: usize, (m, n, k): (usize, usize, usize)) -> Self {
+        /// A multiple of every tier's tile rows, and of its tile columns.
+        const ROWS: usize = 24;
+        const COLUMNS: usize = 48;
+        let wanted = match exec.threads() {
+            1 => 1,
+            threads => {
+                let worth = m.saturating_mul(n).saturating_mul(k) / LEAST_WORK;
+                (4 * threads).div_ceil(batches).min(worth).max(1)
+            }
+        };
+        let row_blocks = m.div_ceil(BLOCK_ROWS);
+        // Whole blocks of rows share a panel's packing, so columns are cut next; rows only of narrow products.
+        let groups = wanted
+            .div_ceil(row_blocks)
+            .min(n.div_ceil(LEAST_COLUMNS))
+            .max(1);
+        let row_blocks = row_blocks.max(wanted.div_ceil(groups).min(m.div_ceil(ROWS)));
+        let rows_each = m.div_ceil(row_blocks).next_multiple_of(ROWS);
+        let columns_each = n.div_ceil(groups).next_multiple_of(COLUMNS);
+        Self {
+            m,
+            n,
+            rows_each,
+            row_blocks: m.div_ceil(rows_each),
+            columns_each,
+            groups: n.div_ceil(columns_each),
+        }
+    }
+
+    fn rows_of(&self, block: usize) -> Range<usize> {
+        block * self.rows_each..self.m.min((block + 1) * self.rows_each)
+    }
+
+    fn columns_of(&self, group: usize) -> Range<usize> {
+        group * self.columns_each..self.n.min((group + 1) * self.columns_each)
+    }
+}
+
+/// A task.
+struct Block<'a> {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Columns of C.
+    n: usize,
+    k: usize,
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    accumulate: bool,
+    /// Where the batch's product starts in `c`.
+    first: usize,
+    c: &'a SharedMut<'a>,
+}
+
+impl Block<'_> {
+    /// The values of C in a row, from `column` on.
+    ///
+    /// # Safety
+    /// As [`SharedMut::slice`]: tasks must have different rows or columns.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn values(&self, row: usize, column: usize, columns: usize) -> &mut [f32] {
+        let at = self.first + row * self.n + column;
+        // SAFETY: the caller's promise.
+        unsafe { self.c.slice(at..at + columns) }
+    }
+
+    /// By `matrixmultiply`, into a buffer of the block's own: other tasks write other columns of its rows.
+    fn portable(&self, scratch: &mut Scratch) {
+        let (rows, columns) = (self.rows.len(), self.columns.len());
+        let block = scratch.rows.at_least(rows * columns);
+        let a = self.a.from(self.rows.start, 0);
+        let b = self.b.from(0, self.columns.start);
+        portable::block(a, b, (rows, columns, self.k), block);
+        for (row, sums) in self.rows.clone().zip(block.chunks_exact(columns)) {
+            // SAFETY: tasks have different rows, columns or batches.
+            let c = unsafe { self.values(row, self.columns.start, columns) };
+            add(c, sums, self.accumulate);
+        }
+    }
+}
+
+/// Adds sums to `c`, or overwrites it.
+#[inline(always)]
+fn add(c: &mut [f32], sums: &[f32], accumulate: bool) {
+    if accumulate {
+        for (c, sum) in c.iter_mut().zip(sums) {
+            *c += sum;
+        }
+    } else {
+        for (c, sum) in c.iter_mut().zip(sums) {
+            *c = *sum;
+        }
+    }
+}
+
+/// A task on register tiles.
+struct Native<'a> {
+    task: Block<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl Kernel for Native<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { task, scratch } = self;
+        let blocks = task.k.div_ceil(BLOCK_K).max(1);
+        let depth = task.k.div_ceil(blocks);
+        for block in 0..blocks {
+            let ks = block * depth..task.k.min((block + 1) * depth);
+            multiply_block(simd, &task, ks, scratch);
+        }
+    }
+}
+
+/// Adds the products of a block of K.
+#[inline(always)]
+fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch: &mut Scratch) {
+    let (height, width) = (tile_rows::<S>(), tile_columns::<S>());
+    let depth = ks.len();
+    let accumulate = task.accumulate || ks.start > 0;
+    let strips = task.rows.len().div_ceil(height);
+    let packed = scratch.rows.at_least(strips * height * depth);
+    for strip in 0..strips {
+        let first = task.rows.start + strip * height;
+        let count = height.min(task.rows.end - first);
+        let to = &mut packed[strip * height * depth..][..height * depth];
+        task.a.from(first, ks.start).pack(count, to, height);
+    }
+    let panel = scratch.panel.at_least(width * depth);
+    let mut tile = TileBuffer::new();
+    for column in task.columns.clone().step_by(width) {
+        let columns = width.min(task.columns.end - column);
+        if columns < width {
+            panel.fill(0.0);
+        }
+        let b = task.b.transposed().from(column, ks.start);
+        b.pack(columns, panel, width);
+        let vectors = columns.div_ceil(S::LANES).min(tile_vectors::<S>());
+        for strip in 0..strips {
+            let first = task.rows.start + strip * height;
+            let count = height.min(task.rows.end - first);
+            let a = &packed[strip * height * depth..][..height * depth];
+            let (a, b) = ((a, height), (&*panel, width));
+            multiply_vectors(simd, vectors, count, a, b, depth, &mut tile.0);
+            for r in 0..count {
+                // SAFETY: tasks have different rows, columns or batches, and each value of a task is in
+                // one slice at a time.
+                let c = unsafe { task.values(first + r, column, columns) };
+                add(c, &tile.0[r * vectors * S::LANES..][..columns], accumulate);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The products of training against the three loops.
+
+use super::*;
+use crate::Isa;
+
+fn values(len: usize, seed: usize) -> Vec<f32> {
+    let noise = |i: usize| ((i * 7 + seed * 13) as f32 * 12.9898).sin() * 43_758.547;
+    (0..len).map(|i| 2.0 * noise(i).fract() - 0.3).collect()
+}
+
+fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    let squares = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let pairs = found.iter().zip(expected);
+    let error = squares(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    let scale = squares(&mut expected.iter().map(|&x| f64::from(x)));
+    assert!(
+        error <= 1e-6 * scale.max(1e-30),
+        "{what}: {error:e} of {scale:e}"
+    );
+}
+
+#[test]
+fn a_transposed_weight_gives_the_gradient_of_the_input() {
+    for (t, n, k) in [
+        (1, 1, 1),
+        (5, 70, 29),
+        (13, 49, 100),
+        (40, 520, 48),
+        (3, 7, 0),
+    ] {
+        let (dy, w) = (values(t * n, 1), values(n * k, 2));
+        let mut expected = vec![0.0; t * k];
+        reference::matmul((t, k, n), (&dy, (n, 1)), (&w, (k, 1)), false, &mut expected);
+        for isa in Isa::available() {
+            let exec = Exec::with_isa(isa, 2);
+            // In two parts, as the projections of an attention are.
+            let part = n / 3;
+            let (upper, lower) = w.split_at(part * k);
+            let sources = [
+                (WeightSource::F32(upper), part),
+                (WeightSource::F32(lower), n - part),
+            ];
+            let weights = PackedWeights::pack_transposed(&exec, &sources, k);
+            assert_eq!((weights.n(), weights.k()), (k, n));
+            let mut dx = vec![f32::NAN; t * k];
+            gemm(&exec, t, &dy, &weights, Epilogue::default(), &mut dx);
+            assert_close(&dx, &expected, &format!("[{t}, {n}, {k}] on {isa}"));
+        }
+    }
+}
+
+#[test]
+fn repacking_is_packing_anew() {
+    let (n, k) = (70, 29);
+    let (old, new, x) = (values(n * k, 1), values(n * k, 2), values(5 * n.max(k), 3));
+    for isa in Isa::available() {
+        let exec = Exec::with_isa(isa, 2);
+        let product = |weights: &PackedWeights| {
+            let mut y = vec![0.0; 5 * weights.n()];
+            gemm(
+                &exec,
+                5,
+                &x[..5 * weights.k()],
+                weights,
+                Epilogue::default(),
+                &mut y,
+            );
+            y
+        };
+        let mut weights = PackedWeights::pack(&exec, WeightSource::F32(&old), n, k);
+        weights.repack(&exec, &[(WeightSource::F32(&new), n)]);
+        let fresh = PackedWeights::pack(&exec, WeightSource::F32(&new), n, k);
+        assert!(product(&weights) == product(&fresh), "{isa}");
+        let source = |values| [(WeightSource::F32(values), n)];
+        let mut weights = PackedWeights::pack_transposed(&exec, &source(&old), k);
+        weights.repack_transposed(&exec, &source(&new));
+        let fresh = PackedWeights::pack_transposed(&exec, &source(&new), k);
+        assert!(product(&weights) == product(&fresh), "{isa}, transposed");
+    }
+}
+
+#[test]
+#[should_panic(expected = "as many rows")]
+fn repacking_other_shapes_is_refused() {
+    let exec = Exec::with_isa(Isa::best(), 1);
+    let w = values(12, 1);
+    let mut weights = PackedWeights::pack(&exec, WeightSource::F32(&w), 3, 4);
+    weights.repack(&exec, &[(WeightSource::F32(&w[..8]), 2)]);
+}
+
+#[test]
+fn gradients_of_weights_agree_and_accumulate() {
+    for (t, n, k) in [
+        (0, 3, 5),
+        (1, 1, 1),
+        (7, 6, 16),
+        (130, 25, 49),
+        (400, 193, 97),
+        (801, 50, 130),
+    ] {
+        let (dy, x, old) = (values(t * n, 1), values(t * k, 2), values(n * k, 3));
+        for isa in Isa::available() {
+            for accumulate in [false, true] {
+                let run = |threads| {
+                    let mut dw = old.clone();
+                    let exec = Exec::with_isa(isa, threads);
+                    gemm_tn(&exec, (t, n, k), &dy, &x, accumulate, &mut dw);
+                    dw
+                };
+                let found = run(1);
+                let mut expected = old.clone();
+                reference::matmul(
+                    (n, k, t),
+                    (&dy, (1, n)),
+                    (&x, (k, 1)),
+                    accumulate,
+                    &mut expected,
+                );
+                assert_close(&found, &expected, &format!("[{t}, {n}, {k}] on {isa}"));
+                for threads in [2, 3, 8] {
+                    assert!(
+                        run(threads) == found,
+                        "[{t}, {n}, {k}] on {isa}, {threads} threads"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_of_any_strides_multiply() {
+    let (m, n, k) = (29, 53, 31);
+    let data = values(20_000, 1);
+    // Row-major, transposed, spread out, and a row that repeats.
+    for a_strides in [(k, 1), (1, m), (2 * k, 2), (0, 1)] {
+        for b_strides in [(n, 1), (1, k), (3 * n, 3), (0, 1)] {
+            let view = |(row_stride, column_stride)| Matrix {
+                data: &data,
+                row_stride,
+                column_stride,
+            };
+            let mut expected = vec![1.0; m * n];
+            let shape = (m, n, k);
+            reference::matmul(
+                shape,
+                (&data, a_strides),
+                (&data, b_strides),
+                true,
+                &mut expected,
+            );
+            for isa in Isa::available() {
+                let mut found = vec![1.0; m * n];
+                let exec = Exec::with_isa(isa, 2);
+                matmul(
+                    &exec,
+                    shape,
+                    view(a_strides),
+                    view(b_strides),
+                    true,
+                    &mut found,
+                );
+                assert_close(
+                    &found,
+                    &expected,
+                    &format!("{a_strides:?}, {b_strides:?} on {isa}"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_are_products_of_their_own() {
+    let (m, n, k) = (9, 20, 11);
+    let (a, b) = (values(4 * m * k, 1), values(2 * k * n, 2));
+    // The second operand is shared by pairs of batches.
+    let offsets: Vec<_> = (0..4).map(|i| (i * m * k, i / 2 * k * n)).collect();
+    for isa in Isa::available() {
+        let exec = Exec::with_isa(isa, 3);
+        let mut found = vec![f32::NAN; 4 * m * n];
+        let (left, right) = (Matrix::row_major(&a, k), Matrix::row_major(&b, n));
+        batched_matmul(&exec, (m, n, k), left, right, &offsets, false, &mut found);
+        for (&(i, j), found) in offsets.iter().zip(found.chunks_exact(m * n)) {
+            let mut expected = vec![0.0; m * n];
+            let (left, right) = (Matrix::row_major(&a[i..], k), Matrix::row_major(&b[j..], n));
+            matmul(&exec, (m, n, k), left, right, false, &mut expected);
+            assert!(found == expected, "{isa}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a has")]
+fn a_matrix_that_is_too_short_is_refused() {
+    let (a, b) = (values(11, 1), values(12, 2));
+    let exec = Exec::with_isa(Isa::best(), 1);
+    let (a, b) = (Matrix::row_major(&a, 4), Matrix::row_major(&b, 3));
+    matmul(&exec, (3, 3, 4), a, b, false, &mut [0.0; 9]);
+}
+
+#[test]
+fn columns_are_summed_in_one_order() {
+    for (t, n) in [
+        (0, 5),
+        (1, 1),
+        (3, 7),
+        (500, 63),
+        (1000, 200),
+        (300, 1100),
+        (4, 0),
+    ] {
+        let (x, old) = (values(t * n, 1), values(n, 2));
+        let mut expected = old.clone();
+        reference::column_sums(&x, true, &mut expected);
+        for isa in Isa::available() {
+            let run = |threads| {
+                let mut sums = old.clone();
+                column_sums(&Exec::with_isa(isa, threads), &x, true, &mut sums);
+                sums
+            };
+            let found = run(1);
+            assert_close(&found, &expected, &format!("[{t}, {n}] on {isa}"));
+            for threads in [2, 3, 8] {
+                assert!(
+                    run(threads) == found,
+                    "[{t}, {n}] on {isa}, {threads} threads"
+                );
+            }
+            let mut fresh = vec![f32::NAN; n];
+            column_sums(&Exec::with_isa(isa, 2), &x, false, &mut fresh);
+            let all = fresh.iter().zip(&old).map(|(sum, old)| sum + old);
+            assert_close(&all.collect::<Vec<_>>(), &expected, "from zero");
+        }
+    }
+}
+
+#[test]
+fn what_is_activated_is_kept() {
+    let (t, n, k) = (131, 57, 33);
+    let (x, w, bias, residual) = (
+        values(t * k, 1),
+        values(n * k, 2),
+        values(n, 3),
+        values(t * n, 4),
+    );
+    for isa in Isa::available() {
+        let exec = Exec::with_isa(isa, 2);
+        let weights = PackedWeights::pack(&exec, WeightSource::F32(&w), n, k);
+        let epilogue = Epilogue {
+            bias: Some(&bias),
+            activation: crate::Activation::GeluErf,
+            residual: Some(&residual),
+        };
+        let (mut y, mut kept) = (vec![f32::NAN; t * n], vec![f32::NAN; t * n]);
+        gemm_keeping(&exec, t, &x, &weights, epilogue, &mut kept, &mut y);
+        let mut expected = vec![f32::NAN; t * n];
+        gemm(&exec, t, &x, &weights, epilogue, &mut expected);
+        assert!(y == expected, "{isa}");
+        let plain = Epilogue {
+            bias: Some(&bias),
+            ..Epilogue::default()
+        };
+        gemm(&exec, t, &x, &weights, plain, &mut expected);
+        assert!(kept == expected, "{isa}");
+    }
+}
