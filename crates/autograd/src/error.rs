@@ -39,6 +39,38 @@ pub enum AutogradError {
         /// Rows of the table.
         rows: usize,
     },
+    /// An index, of any integer type, is outside the dimension that it points into.
+    #[error("operation `{op}`: {what} {index} is out of range, there are {len}")]
+    OutOfRange {
+        /// The operation's name.
+        op: &'static str,
+        /// What the index is (a class, an index into a dimension).
+        what: &'static str,
+        /// The index found.
+        index: i64,
+        /// How many there are to point to.
+        len: usize,
+    },
+    /// An input that selects (indices, a condition) is of another dtype than that takes.
+    #[error("operation `{op}`: {input} must be {expected}, found {found}")]
+    SelectorDType {
+        /// The operation's name.
+        op: &'static str,
+        /// Which input.
+        input: &'static str,
+        /// The dtype found.
+        found: DType,
+        /// The dtypes it may have, in words.
+        expected: &'static str,
+    },
+    /// A view was asked for that the tensor does not have.
+    #[error("operation `{op}`: {source}")]
+    View {
+        /// The operation's name.
+        op: &'static str,
+        /// What the tensor said.
+        source: TensorError,
+    },
     /// Inputs of dtypes that the operation does not take, or not together.
     #[error(
         "operation `{op}` takes inputs of one dtype, f32 or f64, found {found:?}: convert them first"

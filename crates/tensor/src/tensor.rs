@@ -228,8 +228,12 @@ impl Tensor {
         })
     }
 
-    /// The elements of the storage from this tensor's first one on; empty if the tensor is.
-    pub(crate) fn elements_from_offset<T: Element>(&self) -> Result<&[T], TensorError> {
+    /// The elements of the storage from this tensor's first one on, to be read by its [`strides`](Tensor::strides);
+    /// empty if the tensor is. Copies nothing (with the one exception of [`as_slice`](Tensor::as_slice)).
+    ///
+    /// # Errors
+    /// [`TensorError::DType`] if the tensor holds another type.
+    pub fn elements_from_offset<T: Element>(&self) -> Result<&[T], TensorError> {
         self.expect_dtype(T::DTYPE)?;
         if self.numel() == 0 {
             return Ok(&[]);

@@ -1,8 +1,9 @@
 //! What operations with broadcasting share: NumPy's rule for shapes, values side by side, and the way back.
 
-use bertha_tensor::{DType, Element, Tensor};
+use bertha_tensor::{Element, Tensor};
 
 use super::OpInfo;
+use super::reduce::sum_axes_of;
 use crate::{AutogradError, Session};
 
 /// The shape that two shapes broadcast to: aligned at the last dimension, a dimension of 1 repeats.
@@ -46,6 +47,24 @@ pub(super) fn map<T: Element>(
     Ok(out)
 }
 
+/// `f(a, b)` for every pair of values of two tensors of one shape, in a tensor of the pool.
+pub(super) fn zip_same<T: Element>(
+    session: &Session,
+    a: &Tensor,
+    b: &Tensor,
+    f: impl Fn(T, T) -> T,
+) -> Result<Tensor, AutogradError> {
+    debug_assert_eq!(a.shape(), b.shape());
+    let mut out = Tensor::scratch_in(session.pool(), T::DTYPE, a.shape())?;
+    let (a, b) = (a.contiguous(), b.contiguous());
+    let pairs = a.as_slice::<T>()?.iter().zip(b.as_slice::<T>()?);
+    out.as_mut_slice::<T>()?
+        .iter_mut()
+        .zip(pairs)
+        .for_each(|(out, (&a, &b))| *out = f(a, b));
+    Ok(out)
+}
+
 /// `f(a, b)` for every pair of values of two tensors that broadcast to `shape`, in a tensor of the pool.
 pub(super) fn zip<T: Element>(
     session: &Session,
@@ -55,21 +74,81 @@ pub(super) fn zip<T: Element>(
     f: impl Fn(T, T) -> T,
 ) -> Result<Tensor, AutogradError> {
     let mut out = Tensor::scratch_in(session.pool(), T::DTYPE, shape)?;
-    if a.shape() == shape && b.shape() == shape && a.is_contiguous() && b.is_contiguous() {
-        let pairs = a.as_slice::<T>()?.iter().zip(b.as_slice::<T>()?);
-        out.as_mut_slice::<T>()?
-            .iter_mut()
-            .zip(pairs)
-            .for_each(|(out, (&a, &b))| *out = f(a, b));
-        return Ok(out);
-    }
     let (a, b) = (a.broadcast_to(shape)?, b.broadcast_to(shape)?);
-    let (a, b) = (a.view::<T>()?, b.view::<T>()?);
-    let values = out.as_mut_slice::<T>()?;
-    for (out, (&a, &b)) in values.iter_mut().zip(a.iter().zip(b.iter())) {
-        *out = f(a, b);
+    let mut runs = Runs::new(&a, &b);
+    let [len, step_a, step_b] = runs.inner;
+    let (a, b) = (
+        a.elements_from_offset::<T>()?,
+        b.elements_from_offset::<T>()?,
+    );
+    for out in out.as_mut_slice::<T>()?.chunks_exact_mut(len.max(1)) {
+        let [at_a, at_b] = runs.next_start();
+        let (a, b) = (&a[at_a..], &b[at_b..]);
+        match (step_a, step_b) {
+            (1, 1) => {
+                let pairs = out.iter_mut().zip(a.iter().zip(b));
+                pairs.for_each(|(out, (&a, &b))| *out = f(a, b));
+            }
+            (1, 0) => {
+                let (pairs, b) = (out.iter_mut().zip(a), b[0]);
+                pairs.for_each(|(out, &a)| *out = f(a, b));
+            }
+            _ => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = f(a[i * step_a], b[i * step_b]);
+                }
+            }
+        }
     }
     Ok(out)
+}
+
+/// The values of two tensors of one shape in runs of one step each, row-major.
+struct Runs {
+    /// Length of a run, and the steps in it.
+    inner: [usize; 3],
+    /// Size and both strides of the axes around it; neighbouring axes are one where one stride describes them in both.
+    axes: Vec<[usize; 3]>,
+    index: Vec<usize>,
+    /// Where the next run starts.
+    next: [usize; 2],
+}
+
+impl Runs {
+    fn new(a: &Tensor, b: &Tensor) -> Self {
+        let mut axes: Vec<[usize; 3]> = Vec::with_capacity(a.rank());
+        let strides = a.strides().iter().zip(b.strides());
+        for (&len, (&a, &b)) in a.shape().iter().zip(strides) {
+            match axes.last_mut() {
+                _ if len == 1 => {}
+                Some(outer) if outer[1] == len * a && outer[2] == len * b => {
+                    *outer = [outer[0] * len, a, b];
+                }
+                _ => axes.push([len, a, b]),
+            }
+        }
+        Self {
+            inner: axes.pop().unwrap_or([1, 1, 1]),
+            index: vec![0; axes.len()],
+            axes,
+            next: [0, 0],
+        }
+    }
+
+    fn next_start(&mut self) -> [usize; 2] {
+        let start = self.next;
+        let [a, b] = &mut self.next;
+        for (i, &[len, step_a, step_b]) in self.index.iter_mut().zip(&self.axes).rev() {
+            *i += 1;
+            (*a, *b) = (*a + step_a, *b + step_b);
+            if *i < len {
+                break;
+            }
+            *i = 0;
+            (*a, *b) = (*a - len * step_a, *b - len * step_b);
+        }
+        start
+    }
 }
 
 /// The gradient of what was broadcast from `shape`: summed over the dimensions that were repeated.
@@ -81,44 +160,12 @@ pub(super) fn sum_to(
     if gradient.shape() == shape {
         return Ok(gradient);
     }
-    match gradient.dtype() {
-        DType::F64 => sum_to_typed::<f64>(session, &gradient, shape),
-        _ => sum_to_typed::<f32>(session, &gradient, shape),
-    }
-}
-
-fn sum_to_typed<T: Element + std::ops::AddAssign>(
-    session: &Session,
-    gradient: &Tensor,
-    shape: &[usize],
-) -> Result<Tensor, AutogradError> {
-    let mut out = Tensor::zeros_in(session.pool(), T::DTYPE, shape)?;
-    let gradient = gradient.contiguous();
-    let from = gradient.shape();
-    // Where a step along each dimension of the gradient leads in the sum: nowhere where it was repeated.
-    let mut strides = vec![0; from.len()];
-    let mut step = 1;
-    for (i, &size) in shape.iter().enumerate().rev() {
-        let axis = i + from.len() - shape.len();
-        strides[axis] = if size == 1 { 0 } else { step };
-        step *= size;
-    }
-    let sums = out.as_mut_slice::<T>()?;
-    let mut index = vec![0; from.len()];
-    let mut at = 0;
-    for &value in gradient.as_slice::<T>()? {
-        sums[at] += value;
-        for axis in (0..from.len()).rev() {
-            index[axis] += 1;
-            at += strides[axis];
-            if index[axis] < from[axis] {
-                break;
-            }
-            at -= strides[axis] * from[axis];
-            index[axis] = 0;
-        }
-    }
-    Ok(out)
+    // Repeated were the leading dimensions that the shape lacks, and those where it has 1.
+    let new = gradient.rank() - shape.len();
+    let axes: Vec<usize> = (0..gradient.rank())
+        .filter(|&axis| axis < new || (shape[axis - new] == 1 && gradient.shape()[axis] != 1))
+        .collect();
+    Ok(sum_axes_of(session, &gradient, &axes)?.reshape(shape)?)
 }
 
 /// Runs a block with `T` as the Rust type of a [`Float`].
@@ -141,6 +188,35 @@ pub(super) use with_float;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pairs_of_every_layout_are_visited() {
+        let session = Session::new(Some(1)).unwrap();
+        let numbers = |shape: &[usize]| {
+            let len: usize = shape.iter().product();
+            Tensor::from_vec((0..len).map(|i| i as f32).collect(), shape).unwrap()
+        };
+        let shape = [2, 3, 4];
+        let layouts = [
+            numbers(&shape),
+            numbers(&[4]),
+            numbers(&[3, 1]),
+            numbers(&[2, 1, 1]),
+            numbers(&[]),
+            numbers(&[4, 3, 2]).permute(&[2, 1, 0]).unwrap(),
+            numbers(&[3, 4, 2]).permute(&[2, 0, 1]).unwrap(),
+            numbers(&[2, 3, 9]).narrow(2, 3, 4).unwrap(),
+        ];
+        for a in &layouts {
+            for b in &layouts {
+                let found = zip::<f32>(&session, &shape, a, b, |a, b| 100.0 * a + b).unwrap();
+                let wide = |x: &Tensor| x.broadcast_to(&shape).unwrap().to_vec::<f32>().unwrap();
+                let pairs = wide(a).into_iter().zip(wide(b));
+                let expected: Vec<f32> = pairs.map(|(a, b)| 100.0 * a + b).collect();
+                assert_eq!(found.to_vec::<f32>().unwrap(), expected, "{a:?} and {b:?}");
+            }
+        }
+    }
 
     #[test]
     fn gradients_are_summed_over_what_was_repeated() {

@@ -9,26 +9,50 @@
 mod arithmetic;
 mod attention;
 mod broadcast;
+mod conv;
 mod dropout;
 mod embedding;
+mod extremum;
 mod gather;
+mod index;
+mod join;
 mod layer_norm;
 mod linear;
+mod log_softmax;
 mod loss;
+mod matmul;
 mod pointwise;
+mod pool2d;
+mod real;
+mod reduce;
+mod unary;
+mod view;
+mod window;
 
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
+pub use conv::{Conv2d, conv2d};
 pub use dropout::{dropout, dropout_add};
 pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
+pub use extremum::{maximum, minimum};
 pub use gather::{column, gather_rows};
+pub use index::{gather, index_select, one_hot, scatter_add, where_};
+pub use join::{concat, split, stack};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use log_softmax::log_softmax;
 pub use loss::{
     CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy,
     mean_squared_error,
 };
+pub use matmul::matmul;
 pub use pointwise::{activate, softmax};
+pub use pool2d::{Pool2d, avg_pool2d, max_pool2d};
+pub use reduce::{logsumexp, max, mean, mean_all, sum, sum_all, var};
+pub use unary::{
+    abs, add_scalar, clamp, exp, gelu, ln, mul_scalar, neg, powf, relu, sigmoid, silu, sqrt, tanh,
+};
+pub use view::{broadcast_to, narrow, permute, reshape, select, squeeze, transpose, unsqueeze};
 
 use bertha_tensor::{DType, Tensor};
 
@@ -79,6 +103,42 @@ pub const REGISTRY: &[OpInfo] = &[
     arithmetic::SUB,
     arithmetic::MUL,
     arithmetic::DIV,
+    extremum::MAXIMUM,
+    extremum::MINIMUM,
+    unary::NEG,
+    unary::ADD_SCALAR,
+    unary::MUL_SCALAR,
+    unary::EXP,
+    unary::LN,
+    unary::SQRT,
+    unary::POWF,
+    unary::ABS,
+    unary::CLAMP,
+    reduce::SUM,
+    reduce::MEAN,
+    reduce::VAR,
+    reduce::MAX,
+    reduce::LOGSUMEXP,
+    log_softmax::LOG_SOFTMAX,
+    matmul::MATMUL,
+    view::RESHAPE,
+    view::PERMUTE,
+    view::TRANSPOSE,
+    view::SQUEEZE,
+    view::UNSQUEEZE,
+    view::BROADCAST_TO,
+    view::NARROW,
+    view::SELECT,
+    join::CONCAT,
+    join::STACK,
+    join::SPLIT,
+    index::INDEX_SELECT,
+    index::GATHER,
+    index::SCATTER_ADD,
+    index::WHERE,
+    conv::CONV2D,
+    pool2d::MAX_POOL2D,
+    pool2d::AVG_POOL2D,
 ];
 
 impl OpInfo {

@@ -20,6 +20,7 @@ pub fn all() -> Vec<Case> {
     ];
     cases.extend(transformer());
     cases.extend(losses());
+    cases.extend(crate::general::all());
     cases
 }
 

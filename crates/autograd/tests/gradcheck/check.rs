@@ -1,7 +1,7 @@
-//! The check: the gradient of a random projection of the output, against central differences.
+//! The checks: the gradient of a random projection of the output, against central differences; and f32 against f64.
 
 use bertha_autograd::{AutogradError, Gradients, Parameter, Session, Var};
-use bertha_tensor::Tensor;
+use bertha_tensor::{DType, Tensor};
 
 type Function =
     Box<dyn Fn(&Session, &[Parameter]) -> Result<Var, AutogradError> + std::panic::RefUnwindSafe>;
@@ -66,49 +66,111 @@ impl Numbers {
     }
 }
 
-/// Fails unless every partial derivative of every input agrees to 1e-6.
-pub fn check(case: &Case) {
-    let session = Session::new(Some(1)).unwrap();
-    let mut numbers = Numbers(7);
-    let (low, high) = case.range;
-    let inputs: Vec<Parameter> = case
-        .shapes
-        .iter()
-        .enumerate()
-        .map(|(i, shape)| {
+impl Case {
+    /// The inputs, of a dtype.
+    fn inputs(&self, numbers: &mut Numbers, dtype: DType) -> Vec<Parameter> {
+        let (low, high) = self.range;
+        let mut input = |(i, shape): (usize, &Vec<usize>)| {
             let len = shape.iter().product();
-            let values = (0..len)
-                .map(|_| low + (high - low) * numbers.next())
+            // Rounded to f32, so that both dtypes have the same.
+            let values: Vec<f64> = (0..len)
+                .map(|_| f64::from((low + (high - low) * numbers.next()) as f32))
                 .collect();
-            Parameter::new(
-                format!("input {i}"),
-                Tensor::from_vec::<f64>(values, shape).unwrap(),
-            )
-        })
-        .collect();
-    let run = || {
-        let result = (case.function)(&session, &inputs);
-        result.unwrap_or_else(|error| panic!("{}: {error}", case.op))
-    };
-    let y = run();
-    let weights: Vec<f64> = (0..y.tensor().numel())
-        .map(|_| numbers.next() - 0.5)
-        .collect();
-    let mut gradients = Gradients::new();
-    let projection = Tensor::from_vec(weights.clone(), y.shape()).unwrap();
-    y.backward_with(&session, projection, &mut gradients)
-        .unwrap_or_else(|error| panic!("{}: {error}", case.op));
+            let value = Tensor::from_vec(values, shape).unwrap();
+            Parameter::new(format!("input {i}"), value.to_dtype(dtype).unwrap())
+        };
+        self.shapes.iter().enumerate().map(&mut input).collect()
+    }
 
+    fn run(&self, session: &Session, inputs: &[Parameter]) -> Var {
+        (self.function)(session, inputs).unwrap_or_else(|error| panic!("{}: {error}", self.op))
+    }
+
+    /// Output and gradients, with the weights of the projection that they are of.
+    fn backward(&self, dtype: DType, threads: usize) -> Run {
+        let session = Session::new(Some(threads)).unwrap();
+        let mut numbers = Numbers(7);
+        let inputs = self.inputs(&mut numbers, dtype);
+        let y = self.run(&session, &inputs);
+        assert_eq!(y.dtype(), dtype, "{}", self.op);
+        let weights: Vec<f64> = (0..y.tensor().numel())
+            .map(|_| f64::from((numbers.next() - 0.5) as f32))
+            .collect();
+        let mut gradients = Gradients::new();
+        let projection = Tensor::from_slice(&weights, y.shape()).unwrap();
+        y.backward_with(
+            &session,
+            projection.to_dtype(dtype).unwrap(),
+            &mut gradients,
+        )
+        .unwrap_or_else(|error| panic!("{}: {error}", self.op));
+        let gradient = |(i, input): (usize, &Parameter)| {
+            let gradient = gradients.get(input);
+            let gradient =
+                gradient.unwrap_or_else(|| panic!("{}: no gradient for input {i}", self.op));
+            assert_eq!(gradient.shape(), input.shape(), "{}: input {i}", self.op);
+            values(gradient)
+        };
+        Run {
+            output: values(y.tensor()),
+            gradients: inputs.iter().enumerate().map(gradient).collect(),
+            session,
+            inputs,
+            weights,
+        }
+    }
+}
+
+struct Run {
+    session: Session,
+    inputs: Vec<Parameter>,
+    weights: Vec<f64>,
+    output: Vec<f64>,
+    gradients: Vec<Vec<f64>>,
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().to_vec().unwrap()
+}
+
+/// Fails unless f32 gives the output and the gradients of f64, up to rounding, and the same bits on three threads.
+pub fn check_f32(case: &Case) {
+    let (double, single) = (case.backward(DType::F64, 1), case.backward(DType::F32, 1));
+    let agree = |what: &str, single: &[f64], double: &[f64]| {
+        assert_eq!(single.len(), double.len(), "{}: {what}", case.op);
+        for (i, (single, double)) in single.iter().zip(double).enumerate() {
+            assert!(
+                (single - double).abs() <= 2e-5 * (1.0 + double.abs()),
+                "{}: {what}, value {i} is {single} in f32 and {double} in f64",
+                case.op
+            );
+        }
+    };
+    agree("the output", &single.output, &double.output);
+    for (i, (single, double)) in single.gradients.iter().zip(&double.gradients).enumerate() {
+        agree(&format!("the gradient of input {i}"), single, double);
+    }
+    let threads = case.backward(DType::F32, 3);
+    assert_eq!(threads.output, single.output, "{}: threads", case.op);
+    assert_eq!(threads.gradients, single.gradients, "{}: threads", case.op);
+}
+
+/// Fails unless every partial derivative of every input agrees to 1e-6, in f64.
+pub fn check(case: &Case) {
+    let Run {
+        session,
+        inputs,
+        weights,
+        gradients,
+        ..
+    } = case.backward(DType::F64, 1);
     let loss = || -> f64 {
-        let y = run().tensor().to_vec::<f64>().unwrap();
+        let y = case.run(&session, &inputs);
+        let y = y.tensor().to_vec::<f64>().unwrap();
         y.iter().zip(&weights).map(|(y, w)| y * w).sum()
     };
     const STEP: f64 = 1e-5;
-    for (i, input) in inputs.iter().enumerate() {
-        let found = gradients
-            .get(input)
-            .map(|gradient| gradient.to_vec::<f64>().unwrap());
-        let found = found.unwrap_or_else(|| panic!("{}: no gradient for input {i}", case.op));
+    for (i, (input, found)) in inputs.iter().zip(&gradients).enumerate() {
         for (at, &found) in found.iter().enumerate() {
             let moved = |by: f64| input.update(|values: &mut [f64]| values[at] += by).unwrap();
             moved(STEP);

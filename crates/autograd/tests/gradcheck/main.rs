@@ -3,6 +3,7 @@
 
 mod cases;
 mod check;
+mod general;
 
 use bertha_autograd::ops::REGISTRY;
 
@@ -26,6 +27,11 @@ fn every_operation_with_a_backward_passes() {
         );
         check::check(case);
     }
+}
+
+#[test]
+fn f32_agrees_with_f64() {
+    cases::all().iter().for_each(check::check_f32);
 }
 
 #[test]
