@@ -17,6 +17,8 @@
 //! | tokenize | [`tokenizer`] |
 //! | run a model on ids | [`models`] |
 //! | build layers | [`nn`] |
+//! | compute gradients | [`autograd`] |
+//! | train | `train`, with the feature of that name |
 //! | hold and exchange numbers | [`tensor`] |
 //!
 //! A model folder is Hugging Face's: `config.json`, `model.safetensors`, `tokenizer.json` or
@@ -30,5 +32,7 @@ pub use bertha_nn as nn;
 pub use bertha_tasks as tasks;
 pub use bertha_tensor as tensor;
 pub use bertha_tokenizer as tokenizer;
+#[cfg(feature = "train")]
+pub use bertha_train as train;
 
 pub use bertha_tasks::*;
