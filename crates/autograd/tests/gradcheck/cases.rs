@@ -3,7 +3,7 @@
 use bertha_autograd::ops::{self, CrossEntropyOptions, EmbeddingInputs, Reduction, Tables};
 use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var};
 use bertha_kernels::{Activation, AttentionShape, Mask};
-use bertha_tensor::Tensor;
+use bertha_tensor::{DType, Tensor};
 
 use crate::check::Case;
 
@@ -89,7 +89,13 @@ fn transformer() -> Vec<Case> {
             ops::activate(s, activation, x[0].clone())
         }));
         cases.push(Case::new("linear", &[&[4, 3], &[4, 5]], move |s, x| {
-            ops::linear(s, &x[0], &constant_weight(), activation, Some(&x[1]))
+            ops::linear(
+                s,
+                &x[0],
+                &constant_weight(x[0].dtype()),
+                activation,
+                Some(&x[1]),
+            )
         }));
     }
     // Away from the corner of ReLU.
@@ -116,15 +122,15 @@ fn transformer() -> Vec<Case> {
 }
 
 /// `[5, 3]` and its bias.
-fn constant_weight() -> LinearWeight {
+fn constant_weight(dtype: DType) -> LinearWeight {
     let values = |len: usize| {
         (0..len)
-            .map(|i| (i as f64 * 0.7).sin())
-            .collect::<Vec<f64>>()
+            .map(|i| (i as f32 * 0.7).sin())
+            .collect::<Vec<f32>>()
     };
     let parameter = |shape: &[usize]| {
         let value = Tensor::from_vec(values(shape.iter().product()), shape).unwrap();
-        Parameter::frozen("w", value)
+        Parameter::frozen("w", value.to_dtype(dtype).unwrap())
     };
     let part = LinearPart {
         weight: parameter(&[5, 3]),
