@@ -22,7 +22,6 @@ pub(super) trait Real:
     fn sqrt(self) -> Self;
     fn powf(self, exponent: Self) -> Self;
     fn abs(self) -> Self;
-    fn tanh(self) -> Self;
     fn is_nan(self) -> bool;
 
     /// The greater of two; NaN if one is.
@@ -75,9 +74,6 @@ macro_rules! real {
             #[inline(always)]
             fn abs(self) -> Self {
                 $type::abs(self)
-            }
-            fn tanh(self) -> Self {
-                $type::tanh(self)
             }
             #[inline(always)]
             fn is_nan(self) -> bool {
