@@ -315,7 +315,7 @@ fn what_cannot_be_trained_on_is_named() {
     try_file("tag", &empty, &["--max-length", "500"]).refused(2, &["500", "48 positions"]);
     try_file("answer", &file, &[]).refused(1, &["a.tsv"]);
     let good = desk.write("good.tsv", "text\tlabel\nthe\tx\na\ty\n");
-    try_file("classify", &good, &["--learning-rate", "-1"]).refused(1, &["learning rate", "-1"]);
+    try_file("classify", &good, &["--learning-rate=-1"]).refused(1, &["learning rate", "-1"]);
     try_file("classify", &good, &["--epochs", "0"]).refused(1, &["epochs"]);
     try_file(
         "classify",
@@ -323,7 +323,8 @@ fn what_cannot_be_trained_on_is_named() {
         &["--metric", "bleu", "--dev", &good, "--steps", "1"],
     )
     .refused(1, &["`bleu`", "accuracy"]);
-    try_file("classify", &good, &["--epochs", "1", "--steps", "1"]);
+    try_file("classify", &good, &["--epochs", "1", "--steps", "1"])
+        .refused(2, &["--epochs", "--steps"]);
     let line = format!(
         "pretrain --config bert-huge --tokenizer {} --data {good} --output x",
         model()

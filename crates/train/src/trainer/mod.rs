@@ -166,7 +166,7 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    /// Evaluates on this data, and keeps the best model.
+    /// Evaluates on this data, and keeps the best model where the run has a folder; otherwise the last.
     #[must_use]
     pub fn evaluation(mut self, data: impl Into<EvaluationData>) -> Self {
         self.evaluation = Some(data.into());

@@ -188,8 +188,12 @@ impl<'a> Run<'a> {
             parameters: self.trainer.model.numel(),
         };
         self.trainer.observer.started(&plan);
-        let mut end = End::Complete;
-        while self.state.step < self.steps {
+        // A run that ended early is not to go on where it is resumed.
+        let mut end = match self.state.step < self.steps && self.out_of_patience() {
+            true => End::Early,
+            false => End::Complete,
+        };
+        while end == End::Complete && self.state.step < self.steps {
             let epochs = self.batches.epochs();
             let started = Instant::now();
             let update = self.update().map_err(|source| match source {
@@ -224,23 +228,28 @@ impl<'a> Run<'a> {
             };
             let options = &self.trainer.options;
             let (evaluates, saves) = (due(options.evaluate_every), due(options.checkpoint_every));
-            if self.agree(signal == Signal::Stop)? {
-                end = End::Stopped;
-            } else if evaluates && self.trainer.evaluation.is_some() {
+            // Evaluation comes first: the best model of a run that is stopped and resumed is the same.
+            if evaluates && self.trainer.evaluation.is_some() {
                 self.evaluate()?;
-                let patience = self.trainer.options.patience;
-                if !last && patience.is_some_and(|patience| self.state.stale >= patience.max(1)) {
+                if !last && self.out_of_patience() {
                     end = End::Early;
                 }
+            }
+            if self.agree(signal == Signal::Stop)? && !last {
+                end = End::Stopped;
             }
             if saves || end != End::Complete {
                 self.save_checkpoint()?;
             }
-            if end != End::Complete {
-                break;
-            }
         }
         self.finish(end)
+    }
+
+    /// Whether as many evaluations as the run has patience for were no better.
+    fn out_of_patience(&self) -> bool {
+        let patience = self.trainer.options.patience;
+        self.trainer.evaluation.is_some()
+            && patience.is_some_and(|patience| self.state.stale >= patience.max(1))
     }
 
     /// Whether any rank says so.

@@ -226,18 +226,22 @@ fn a_classifier_learns_and_its_best_model_is_kept() {
 
 #[test]
 fn a_run_that_gets_no_better_ends_early() {
+    let dir = tempfile::tempdir().unwrap();
     let options = TrainOptions {
         learning_rate: 0.0,
         patience: Some(2),
         evaluate_every: Every::Steps(1),
         ..options(50)
     };
-    let summary = trainer(1, options)
-        .evaluation(examples())
-        .run()
-        .unwrap()
-        .summary;
+    let run = || {
+        let trainer = trainer(1, options.clone()).evaluation(examples());
+        trainer.output(dir.path(), golden("fill_mask"))
+    };
+    let summary = run().run().unwrap().summary;
     assert_eq!((summary.end, summary.step), (End::Early, 3));
+    let again = run().resume(true).run().unwrap().summary;
+    assert_eq!((again.end, again.step), (End::Early, 3));
+    assert_eq!(again.evaluation, summary.evaluation);
 }
 
 /// The largest difference of two models' weights.
