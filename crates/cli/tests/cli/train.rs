@@ -258,7 +258,7 @@ fn a_signal_saves_and_stops() {
     let data = desk.write("text.txt", text);
     let output = desk.path("run");
     let line = format!(
-        "pretrain --model {} --data {data} --output {output} --steps 1000000 --logging-steps 1 -q",
+        "pretrain --model {} --data {data} --output {output} --steps 1000000 --logging-steps 1 --save-steps 0 -q",
         model()
     );
     let words: Vec<&str> = line.split(' ').collect();
@@ -330,6 +330,6 @@ fn what_cannot_be_trained_on_is_named() {
         model()
     );
     quiet(&line, &[]).refused(2, &["bert-huge", "bert-mini"]);
-    let line = format!("evaluate --task classify --model {} --data {good}", model());
+    let line = format!("evaluate --task tag --model {} --data {good}", model());
     quiet(&line, &[]).refused(1, &["classifier"]);
 }
