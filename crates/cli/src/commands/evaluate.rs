@@ -59,8 +59,8 @@ Input:
 
 Output:
   One line.
-    {\"task\":\"classify\",\"examples\":872,\"tokens\":21953,
-     \"metrics\":{\"accuracy\":0.926,\"f1\":0.927,\"loss\":0.21,…}}";
+    {\"task\":\"classify\",\"examples\":…,\"tokens\":…,
+     \"metrics\":{\"accuracy\":…,\"f1\":…,\"loss\":…,…}}";
 
 /// The tasks of finetune, and pre-training's.
 #[derive(Clone, Copy, Debug)]

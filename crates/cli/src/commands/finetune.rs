@@ -59,8 +59,8 @@ Defaults:
 
 Output:
   One line when it is done; the measures on --dev go to standard error as they come.
-    {\"output\":\"sst2\",\"step\":6315,\"loss\":0.12,\"tokens_per_second\":2450,
-     \"best\":{\"step\":4210,\"metric\":\"accuracy\",\"value\":0.926},\"evaluation\":{…},…}
+    {\"output\":\"sst2\",\"step\":…,\"loss\":…,\"tokens_per_second\":…,
+     \"best\":{\"step\":…,\"metric\":\"accuracy\",\"value\":…},\"evaluation\":{…},…}
   (on one line). The folder holds the model, its record and picture, and checkpoints.";
 
 impl Finetune {

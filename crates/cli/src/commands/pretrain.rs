@@ -82,8 +82,8 @@ Defaults:
 
 Output:
   One line when it is done; the measures on --dev go to standard error as they come.
-    {\"output\":\"mini\",\"parameters\":11170560,\"step\":20000,\"loss\":3.1,\"tokens_per_second\":5120,
-     \"best\":{\"step\":20000,\"metric\":\"loss\",\"value\":2.9},\"evaluation\":{…},…}
+    {\"output\":\"mini\",\"parameters\":…,\"step\":…,\"loss\":…,\"tokens_per_second\":…,
+     \"best\":{\"step\":…,\"metric\":\"loss\",\"value\":…},\"evaluation\":{…},…}
   (on one line). The folder holds the model, its record and picture, and checkpoints.";
 
 /// Layers, width and heads of the sizes (Turc et al. 2019, <https://arxiv.org/abs/1908.08962>).
