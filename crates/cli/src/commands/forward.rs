@@ -62,9 +62,9 @@ Input:
     attention_mask  1 = token, 0 = padding, on either side; absent: all are tokens
     token_type_ids  absent: all 0
   As in transformers, a token's position is its column, whatever the mask. With --grad also:
-    labels          what the head's class in transformers takes as `labels`: [B,T] of integers for a masked LM
-                    or token classifier (-100: no loss), [B] of integers for a sequence classifier, [B,C] of
-                    floats for one of several labels, [B] or [B,C] of floats for a regression
+    labels          as the head's class in transformers takes them: integers [B,T] for a masked LM
+                    or a token classifier (-100: no loss), integers [B] for a classifier, floats
+                    [B,C] for one of several labels, floats [B] or [B,C] for a regression
 
 Output:
   safetensors, f32, under transformers' names, with the head that the folder was saved with:
