@@ -152,7 +152,7 @@ impl Product for f32 {
             row_stride: matrix.row_stride,
             column_stride: matrix.column_stride,
         });
-        bertha_kernels::matmul(session.exec(), (m, k, n), a, b, accumulate, c);
+        bertha_kernels::matmul(session.exec(), (m, n, k), a, b, accumulate, c);
     }
 }
 
