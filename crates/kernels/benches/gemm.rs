@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench -p bertha-kernels --bench gemm               # one thread, then all
 //! BERTHA_ISA=avx2 cargo bench -p bertha-kernels --bench gemm
+//! cargo bench -p bertha-kernels --bench gemm -- "512 × 768 × 3072"    # lines with these words
 //! ```
 
 mod roof;

@@ -140,6 +140,12 @@ impl<'a, T> SharedMut<'a, T> {
         }
     }
 
+    /// The address of a value, to prefetch it.
+    #[inline(always)]
+    pub(crate) fn address(&self, at: usize) -> *const T {
+        self.data.wrapping_add(at)
+    }
+
     /// The values of a range.
     ///
     /// # Safety

@@ -8,9 +8,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::epilogue::Place;
+use super::epilogue::{Finish, Place, put_sums};
 use super::pack::pack_strip;
-use super::tile::{TileBuffer, multiply, tile_columns, tile_rows, tile_vectors};
+use super::tile::{
+    LINE, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows,
+    tile_vectors,
+};
 use super::{Epilogue, PackedWeights};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
@@ -174,44 +177,49 @@ impl Block<'_> {
             let strip = &mut packed[strip * strip_len..][..strip_len];
             pack_strip(rows, k, count, strip, tile_rows, 0);
         }
-        let (first_block, last_block) = (ks.start == 0, ks.end == k);
+        let finish = Finish {
+            epilogue: self.epilogue,
+            earlier: ks.start > 0,
+            before: self.before,
+            y: self.y,
+        };
         let mut tile = TileBuffer::new();
         for panel in self.panels.clone() {
             let column = panel * tile_columns;
-            let columns = tile_columns.min(n - column);
+            let columns = column..n.min(column + tile_columns);
             let values = self.weights.panel(panel, tile_columns, ks.clone());
+            // The next panel's part, which is read after the last strip.
+            let mut next = values.as_ptr().wrapping_add(k * tile_columns);
+            // Of so many strips one suffices to ask for its share.
+            let every = (strips * LINE / (UNROLL * tile_columns)).max(1);
             for strip in 0..strips {
                 let first = self.rows.start + strip * tile_rows;
-                let count = tile_rows.min(self.rows.end - first);
-                let strip = &packed[strip * strip_len..][..strip_len];
-                let (a, b) = ((strip, tile_rows), (values, tile_columns));
-                if const { tile_vectors::<S>() == 2 } {
-                    multiply::<S, 2>(simd, count, a, b, depth, &mut tile.0);
+                let rows = first..self.rows.end.min(first + tile_rows);
+                let packed = &packed[strip * strip_len..][..strip_len];
+                if rows.len() == tile_rows {
+                    for row in rows.clone() {
+                        simd.prefetch(self.y.address(row * n + column));
+                    }
+                    let step = if strip % every == 0 { LINE } else { 0 };
+                    multiply_whole(simd, packed, values, depth, (next, step), &mut tile);
+                    next = next.wrapping_add(depth / UNROLL * step);
                 } else {
-                    multiply::<S, 3>(simd, count, a, b, depth, &mut tile.0);
+                    let (a, b) = ((packed, tile_rows), (values, tile_columns));
+                    let vectors = tile_vectors::<S>();
+                    multiply_vectors(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
                 }
-                for row in first..first + count {
-                    let from = (row - first) * tile_columns;
-                    let sums = &tile.0[from..from + columns];
-                    let at = row * n + column;
-                    // SAFETY: tasks cover different rows or columns of `y`, and each value of a
-                    // task is in one slice at a time.
-                    let y = unsafe { self.y.slice(at..at + columns) };
-                    if last_block {
-                        let place = Place { row, column, n };
-                        let before = match self.before {
-                            // SAFETY: as for `y`.
-                            Some(all) => Some(unsafe { all.slice(at..at + columns) }),
-                            None => None,
-                        };
-                        self.epilogue
-                            .finish(simd, sums, !first_block, place, before, y);
-                    } else if first_block {
-                        y.copy_from_slice(sums);
+                let place = Place {
+                    rows,
+                    columns: columns.clone(),
+                    n,
+                };
+                let sums = (&tile.0[..], tile_columns);
+                // SAFETY: tasks cover different rows or columns of `y`, and no slice outlives a call.
+                unsafe {
+                    if ks.end == k {
+                        finish.tile(simd, sums, &place);
                     } else {
-                        for (y, sum) in y.iter_mut().zip(sums) {
-                            *y += sum;
-                        }
+                        put_sums(simd, sums, &place, ks.start > 0, self.y);
                     }
                 }
             }

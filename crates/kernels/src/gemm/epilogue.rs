@@ -1,7 +1,11 @@
 //! What is done to a product while it is still in the cache.
 
+use std::ops::Range;
+
+use super::tile::tile_columns;
 use crate::Activation;
 use crate::activation::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
+use crate::exec::SharedMut;
 use crate::simd::Simd;
 use crate::simd::unary::Unary;
 
@@ -16,92 +20,171 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
-/// Where sums of a product belong.
-#[derive(Clone, Copy, Debug)]
+/// Where a tile belongs in a product of `n` columns.
+#[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) row: usize,
-    pub(super) column: usize,
-    /// Columns of the product.
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
     pub(super) n: usize,
 }
 
-impl Epilogue<'_> {
-    /// `y = act(sums + bias) + residual`, with the sums of earlier blocks of K, which `y` holds, added
-    /// first where there are any. What is activated goes to `before`.
+/// A finished tile's way into the product.
+pub(super) struct Finish<'a> {
+    pub(super) epilogue: Epilogue<'a>,
+    /// Whether the product holds the sums of earlier blocks of K.
+    pub(super) earlier: bool,
+    /// Takes what is activated.
+    pub(super) before: Option<&'a SharedMut<'a>>,
+    pub(super) y: &'a SharedMut<'a>,
+}
+
+impl Finish<'_> {
+    /// `y = act(sums + bias) + residual` for a tile, whose rows of sums are `width` apart, with the sums of earlier
+    /// blocks of K, which `y` holds, added first where there are any.
+    ///
+    /// # Safety
+    /// No slice of `y` or `before` may live that has values of the tile's place.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn finish<S: Simd>(
+    pub(super) unsafe fn tile<S: Simd>(
         &self,
         simd: S,
-        sums: &[f32],
-        earlier: bool,
-        place: Place,
-        before: Option<&mut [f32]>,
-        y: &mut [f32],
+        tile: (&[f32], usize),
+        place: &Place,
     ) {
-        match self.activation {
-            Activation::None => self.apply(simd, Identity, sums, earlier, place, before, y),
-            Activation::GeluErf => self.apply(simd, GeluErf, sums, earlier, place, before, y),
-            Activation::GeluTanh => self.apply(simd, GeluTanh, sums, earlier, place, before, y),
-            Activation::Relu => self.apply(simd, Relu, sums, earlier, place, before, y),
-            Activation::Silu => self.apply(simd, Silu, sums, earlier, place, before, y),
-            Activation::Sigmoid => self.apply(simd, Sigmoid, sums, earlier, place, before, y),
-            Activation::Tanh => self.apply(simd, Tanh, sums, earlier, place, before, y),
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.epilogue.activation {
+                Activation::None => self.rows(simd, Identity, tile, place),
+                Activation::GeluErf => self.rows(simd, GeluErf, tile, place),
+                Activation::GeluTanh => self.rows(simd, GeluTanh, tile, place),
+                Activation::Relu => self.rows(simd, Relu, tile, place),
+                Activation::Silu => self.rows(simd, Silu, tile, place),
+                Activation::Sigmoid => self.rows(simd, Sigmoid, tile, place),
+                Activation::Tanh => self.rows(simd, Tanh, tile, place),
+            }
         }
     }
 
+    /// # Safety
+    /// As [`Finish::tile`].
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn apply<S: Simd, A: Unary>(
+    unsafe fn rows<S: Simd, A: Unary>(
+        &self,
+        simd: S,
+        activation: A,
+        (tile, width): (&[f32], usize),
+        Place { rows, columns, n }: &Place,
+    ) {
+        let whole = tile_columns::<S>();
+        for (r, row) in rows.clone().enumerate() {
+            let at = row * n + columns.start;
+            let sums = &tile[r * width..][..columns.len()];
+            // Twice, so that the common case has a length known at compile time.
+            // SAFETY: the caller's promise.
+            unsafe {
+                if columns.len() == whole {
+                    self.row(simd, activation, sums, columns.start, at, whole);
+                } else {
+                    self.row(simd, activation, sums, columns.start, at, columns.len());
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Finish::tile`].
+    #[inline(always)]
+    unsafe fn row<S: Simd, A: Unary>(
         &self,
         simd: S,
         activation: A,
         sums: &[f32],
-        earlier: bool,
-        Place { row, column, n }: Place,
-        mut before: Option<&mut [f32]>,
-        y: &mut [f32],
+        column: usize,
+        at: usize,
+        len: usize,
     ) {
-        let len = y.len();
-        let sums = &sums[..len];
-        let bias = self.bias.map(|bias| &bias[column..][..len]);
-        let residual = self.residual.map(|all| &all[row * n + column..][..len]);
+        // SAFETY: the caller's promise.
+        let y = unsafe { self.y.slice(at..at + len) };
+        let mut before = match self.before {
+            // SAFETY: the caller's promise.
+            Some(before) => Some(unsafe { before.slice(at..at + len) }),
+            None => None,
+        };
+        let bias = self.epilogue.bias.map(|bias| &bias[column..][..len]);
+        let residual = self.epilogue.residual.map(|all| &all[at..][..len]);
         let whole = len - len % S::LANES;
-        let mut at = 0;
-        while at < whole {
-            let mut v = simd.load(&sums[at..]);
-            if earlier {
-                v = simd.add(simd.load(&y[at..]), v);
+        let mut i = 0;
+        while i < whole {
+            let mut v = simd.load(&sums[i..]);
+            if self.earlier {
+                v = simd.add(simd.load(&y[i..]), v);
             }
             if let Some(bias) = bias {
-                v = simd.add(v, simd.load(&bias[at..]));
+                v = simd.add(v, simd.load(&bias[i..]));
             }
             if let Some(before) = &mut before {
-                simd.store(&mut before[at..], v);
+                simd.store(&mut before[i..], v);
             }
             v = activation.of(simd, v);
             if let Some(residual) = residual {
-                v = simd.add(v, simd.load(&residual[at..]));
+                v = simd.add(v, simd.load(&residual[i..]));
             }
-            simd.store(&mut y[at..], v);
-            at += S::LANES;
+            simd.store(&mut y[i..], v);
+            i += S::LANES;
         }
         if whole < len {
-            let mut v = simd.load_partial(&sums[whole..]);
-            if earlier {
+            let mut v = simd.load_partial(&sums[whole..len]);
+            if self.earlier {
                 v = simd.add(simd.load_partial(&y[whole..]), v);
             }
             if let Some(bias) = bias {
                 v = simd.add(v, simd.load_partial(&bias[whole..]));
             }
             if let Some(before) = &mut before {
-                simd.store_partial(&mut before[whole..len], v);
+                simd.store_partial(&mut before[whole..], v);
             }
             v = activation.of(simd, v);
             if let Some(residual) = residual {
                 v = simd.add(v, simd.load_partial(&residual[whole..]));
             }
             simd.store_partial(&mut y[whole..], v);
+        }
+    }
+}
+
+/// Adds a tile's sums, whose rows are `width` apart, to their place in `y`, or writes them over what is there.
+///
+/// # Safety
+/// As [`Finish::tile`].
+#[inline(always)]
+pub(super) unsafe fn put_sums<S: Simd>(
+    simd: S,
+    (tile, width): (&[f32], usize),
+    Place { rows, columns, n }: &Place,
+    add: bool,
+    y: &SharedMut<'_>,
+) {
+    for (r, row) in rows.clone().enumerate() {
+        let at = row * n + columns.start;
+        let sums = &tile[r * width..][..columns.len()];
+        // SAFETY: the caller's promise.
+        let y = unsafe { y.slice(at..at + columns.len()) };
+        if y.len() == tile_columns::<S>() {
+            let mut i = 0;
+            while i < tile_columns::<S>() {
+                let mut v = simd.load(&sums[i..]);
+                if add {
+                    v = simd.add(simd.load(&y[i..]), v);
+                }
+                simd.store(&mut y[i..], v);
+                i += S::LANES;
+            }
+        } else if add {
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y += sum;
+            }
+        } else {
+            y.copy_from_slice(sums);
         }
     }
 }

@@ -8,9 +8,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use super::epilogue::{Place, put_sums};
 use super::pack::pack_strip;
 use super::portable;
-use super::tile::{TileBuffer, multiply_vectors, tile_columns, tile_rows, tile_vectors};
+use super::tile::{
+    TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows, tile_vectors,
+};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -98,12 +101,15 @@ impl<'a> Matrix<'a> {
             for (k, to) in strip.chunks_exact_mut(width).enumerate() {
                 let from = &data[k * column_stride..][..count];
                 let to = &mut to[..count];
-                // Eight at a time: a copy of unknown length would be a call.
+                // In pieces of fixed size: a copy of unknown length would be a call.
                 let mut at = 0;
                 while at + 8 <= count {
-                    let eight: [f32; 8] = std::array::from_fn(|i| from[at + i]);
-                    to[at..at + 8].copy_from_slice(&eight);
+                    to[at..at + 8].copy_from_slice(&from[at..at + 8]);
                     at += 8;
+                }
+                if at + 4 <= count {
+                    to[at..at + 4].copy_from_slice(&from[at..at + 4]);
+                    at += 4;
                 }
                 while at < count {
                     to[at] = from[at];
@@ -197,7 +203,8 @@ pub fn batched_matmul(
             a: offset(a, a_offset),
             b: offset(b, b_offset),
             accumulate,
-            first: batch * m * n,
+            batch,
+            m,
             c: &c,
         };
         SCRATCH.with_borrow_mut(|scratch| match exec.isa().0 {
@@ -290,24 +297,14 @@ struct Block<'a> {
     a: Matrix<'a>,
     b: Matrix<'a>,
     accumulate: bool,
-    /// Where the batch's product starts in `c`.
-    first: usize,
+    /// Which product of the batch this is.
+    batch: usize,
+    /// Rows of each product.
+    m: usize,
     c: &'a SharedMut<'a>,
 }
 
 impl Block<'_> {
-    /// The values of C in a row, from `column` on.
-    ///
-    /// # Safety
-    /// As [`SharedMut::slice`]: tasks must have different rows or columns.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn values(&self, row: usize, column: usize, columns: usize) -> &mut [f32] {
-        let at = self.first + row * self.n + column;
-        // SAFETY: the caller's promise.
-        unsafe { self.c.slice(at..at + columns) }
-    }
-
     /// By `matrixmultiply`, into a buffer of the block's own: other tasks write other columns of its rows.
     fn portable(&self, scratch: &mut Scratch) {
         let (rows, columns) = (self.rows.len(), self.columns.len());
@@ -316,8 +313,9 @@ impl Block<'_> {
         let b = self.b.from(0, self.columns.start);
         portable::block(a, b, (rows, columns, self.k), block);
         for (row, sums) in self.rows.clone().zip(block.chunks_exact(columns)) {
+            let at = (self.batch * self.m + row) * self.n + self.columns.start;
             // SAFETY: tasks have different rows, columns or batches.
-            let c = unsafe { self.values(row, self.columns.start, columns) };
+            let c = unsafe { self.c.slice(at..at + columns) };
             add(c, sums, self.accumulate);
         }
     }
@@ -373,26 +371,44 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
         task.a.from(first, ks.start).pack(count, to, height);
     }
     let panel = scratch.panel.at_least(width * depth);
+    // Of so many strips one suffices to ask for its share of the next panel.
+    let every = (strips / UNROLL).max(1);
     let mut tile = TileBuffer::new();
     for column in task.columns.clone().step_by(width) {
-        let columns = width.min(task.columns.end - column);
-        if columns < width {
+        let columns = column..task.columns.end.min(column + width);
+        if columns.len() < width {
             panel.fill(0.0);
         }
-        let b = task.b.transposed().from(column, ks.start);
-        b.pack(columns, panel, width);
-        let vectors = columns.div_ceil(S::LANES).min(tile_vectors::<S>());
+        let b = task.b.from(ks.start, column);
+        b.transposed().pack(columns.len(), panel, width);
+        let panel = &*panel;
+        let vectors = columns.len().div_ceil(S::LANES).min(tile_vectors::<S>());
+        let mut next = b.data.as_ptr().wrapping_add(width * b.column_stride);
         for strip in 0..strips {
             let first = task.rows.start + strip * height;
-            let count = height.min(task.rows.end - first);
+            let rows = first..task.rows.end.min(first + height);
             let a = &packed[strip * height * depth..][..height * depth];
-            let (a, b) = ((a, height), (&*panel, width));
-            multiply_vectors(simd, vectors, count, a, b, depth, &mut tile.0);
-            for r in 0..count {
-                // SAFETY: tasks have different rows, columns or batches, and each value of a task is in
-                // one slice at a time.
-                let c = unsafe { task.values(first + r, column, columns) };
-                add(c, &tile.0[r * vectors * S::LANES..][..columns], accumulate);
+            let place = Place {
+                rows: task.batch * task.m + rows.start..task.batch * task.m + rows.end,
+                columns: columns.clone(),
+                n: task.n,
+            };
+            if rows.len() == height && vectors == tile_vectors::<S>() {
+                for row in place.rows.clone() {
+                    simd.prefetch(task.c.address(row * task.n + column));
+                }
+                // Where rows of B lie apart, no hardware foresees the way down its columns.
+                let step = if strip % every == 0 { b.row_stride } else { 0 };
+                multiply_whole(simd, a, panel, depth, (next, step), &mut tile);
+                next = next.wrapping_add(depth / UNROLL * step);
+            } else {
+                let (a, b) = ((a, height), (panel, width));
+                multiply_vectors(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
+            }
+            // SAFETY: tasks have different rows, columns or batches, and no slice outlives the call.
+            unsafe {
+                let sums = (&tile.0[..], vectors * S::LANES);
+                put_sums(simd, sums, &place, accumulate, task.c);
             }
         }
     }

@@ -48,30 +48,46 @@ pub(crate) fn pack_strip<T: Stored>(
     }
     assert!(rows.len() >= (count - 1) * stride + depth);
     let mut first = 0;
-    // Squares of 4 × 4 are turned in registers.
     while first + 4 <= count {
-        let row: [&[T]; 4] = std::array::from_fn(|r| &rows[(first + r) * stride..][..depth]);
-        let mut k = 0;
-        while k + 4 <= depth {
-            let square: [[f32; 4]; 4] =
-                std::array::from_fn(|r| std::array::from_fn(|i| row[r][k + i].to_f32()));
-            for i in 0..4 {
-                let column: [f32; 4] = std::array::from_fn(|r| square[r][i]);
-                strip[(k + i) * width + at + first..][..4].copy_from_slice(&column);
-            }
-            k += 4;
-        }
-        for k in k..depth {
-            for (r, row) in row.iter().enumerate() {
-                strip[k * width + at + first + r] = row[k].to_f32();
-            }
-        }
+        turn::<T, 4>(&rows[first * stride..], stride, strip, width, at + first);
         first += 4;
+    }
+    if first + 2 <= count {
+        turn::<T, 2>(&rows[first * stride..], stride, strip, width, at + first);
+        first += 2;
     }
     for r in first..count {
         let row = &rows[r * stride..][..depth];
         for (values, value) in strip.chunks_exact_mut(width).zip(row) {
             values[at + r] = value.to_f32();
+        }
+    }
+}
+
+/// [`pack_strip`] for `R` rows: blocks of `R` × 4 are turned in registers.
+#[inline(always)]
+fn turn<T: Stored, const R: usize>(
+    rows: &[T],
+    stride: usize,
+    strip: &mut [f32],
+    width: usize,
+    at: usize,
+) {
+    let depth = strip.len() / width;
+    let row: [&[T]; R] = std::array::from_fn(|r| &rows[r * stride..][..depth]);
+    let mut k = 0;
+    while k + 4 <= depth {
+        let block: [[f32; 4]; R] =
+            std::array::from_fn(|r| std::array::from_fn(|i| row[r][k + i].to_f32()));
+        for i in 0..4 {
+            let column: [f32; R] = std::array::from_fn(|r| block[r][i]);
+            strip[(k + i) * width + at..][..R].copy_from_slice(&column);
+        }
+        k += 4;
+    }
+    for k in k..depth {
+        for (r, row) in row.iter().enumerate() {
+            strip[k * width + at + r] = row[k].to_f32();
         }
     }
 }

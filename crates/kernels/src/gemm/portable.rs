@@ -1,6 +1,6 @@
 //! The product on any CPU, by `matrixmultiply`.
 
-use super::epilogue::Place;
+use super::epilogue::{Finish, Place};
 use super::{Epilogue, Matrix, PackedWeights};
 use crate::Exec;
 use crate::exec::SharedMut;
@@ -52,27 +52,20 @@ pub(super) fn gemm(
                 1,
             );
         }
-        for (i, values) in block.chunks_exact(columns).enumerate() {
-            let at = (row + i) * n + column;
-            // SAFETY: tasks cover different rows or columns of `y`.
-            let y = unsafe { shared.slice(at..at + columns) };
-            // SAFETY: as for `y`.
-            let before = before
-                .as_ref()
-                .map(|all| unsafe { all.slice(at..at + columns) });
-            let place = Place {
-                row: row + i,
-                column,
-                n,
-            };
-            weights.isa().run(Finish {
+        weights.isa().run(Apply {
+            finish: Finish {
                 epilogue,
-                sums: values,
-                place,
-                before,
-                y,
-            });
-        }
+                earlier: false,
+                before: before.as_ref(),
+                y: &shared,
+            },
+            sums: &block,
+            place: Place {
+                rows: row..row + count,
+                columns: column..column + columns,
+                n,
+            },
+        });
     });
 }
 
@@ -101,21 +94,20 @@ pub(super) fn block(a: Matrix<'_>, b: Matrix<'_>, (m, n, k): (usize, usize, usiz
     }
 }
 
-struct Finish<'a> {
-    epilogue: Epilogue<'a>,
+/// The last pass over a block.
+struct Apply<'a> {
+    finish: Finish<'a>,
     sums: &'a [f32],
     place: Place,
-    before: Option<&'a mut [f32]>,
-    y: &'a mut [f32],
 }
 
-impl Kernel for Finish<'_> {
+impl Kernel for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (place, before) = (self.place, self.before);
-        self.epilogue
-            .finish(simd, self.sums, false, place, before, self.y);
+        let sums = (self.sums, self.place.columns.len());
+        // SAFETY: tasks cover different rows or columns of `y`, and no slice outlives the call.
+        unsafe { self.finish.tile(simd, sums, &self.place) }
     }
 }

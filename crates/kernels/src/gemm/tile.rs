@@ -18,7 +18,13 @@ pub(crate) const MOST_ROWS: usize = 8;
 pub(crate) const MOST_COLUMNS: usize = 3 * 16;
 
 /// Values of k in a turn of the tile's loop.
-const UNROLL: usize = 4;
+pub(crate) const UNROLL: usize = 4;
+
+/// f32 values in a cache line.
+pub(crate) const LINE: usize = 16;
+
+/// How many values of k ahead the lines of a strip are asked for: the time that L2 takes, and some.
+const STRIP_AHEAD: usize = 32;
 
 /// Rows of a tile.
 pub(crate) const fn tile_rows<S: Simd>() -> usize {
@@ -108,6 +114,35 @@ pub(crate) fn multiply_vectors<S: Simd>(
     }
 }
 
+/// [`multiply`] for as many rows and vectors as a tile has, compiled into its caller, with the operands' widths
+/// those of the tile. Lines that will be needed are asked for meanwhile: those of `a` and the strips behind it in
+/// memory, and every [`UNROLL`] values of k a line of `ahead`, an address and the values from one line to the next.
+///
+/// # Panics
+/// When a slice is too short.
+#[inline(always)]
+pub(crate) fn multiply_whole<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    depth: usize,
+    ahead: (*const f32, usize),
+    tile: &mut TileBuffer,
+) {
+    let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
+    assert!(a.len() >= depth * rows && b.len() >= depth * columns);
+    let (a, b) = ((a.as_ptr(), rows), (b.as_ptr(), columns));
+    let to = tile.0.as_mut_ptr();
+    // SAFETY: by the assertions; a tile's buffer has room for any tier's tile.
+    unsafe {
+        if const { S::REGISTERS >= 32 } {
+            fixed::<S, 8, 3, true>(simd, a, b, depth, ahead, to);
+        } else {
+            fixed::<S, 6, 2, true>(simd, a, b, depth, ahead, to);
+        }
+    }
+}
+
 /// The arguments of [`multiply`]: a function of its own, compiled once for all kernels that use it.
 struct Multiply<'a, const V: usize> {
     rows: usize,
@@ -140,18 +175,18 @@ impl<const V: usize> Kernel for Multiply<'_, V> {
         // `V·LANES`, and the tile has room for `rows` rows.
         unsafe {
             match rows {
-                1 => fixed::<S, 1, V>(simd, a, b, depth, to),
-                2 => fixed::<S, 2, V>(simd, a, b, depth, to),
-                3 => fixed::<S, 3, V>(simd, a, b, depth, to),
-                4 => fixed::<S, 4, V>(simd, a, b, depth, to),
-                5 => fixed::<S, 5, V>(simd, a, b, depth, to),
-                6 => fixed::<S, 6, V>(simd, a, b, depth, to),
+                1 => fixed::<S, 1, V, false>(simd, a, b, depth, (b.0, 0), to),
+                2 => fixed::<S, 2, V, false>(simd, a, b, depth, (b.0, 0), to),
+                3 => fixed::<S, 3, V, false>(simd, a, b, depth, (b.0, 0), to),
+                4 => fixed::<S, 4, V, false>(simd, a, b, depth, (b.0, 0), to),
+                5 => fixed::<S, 5, V, false>(simd, a, b, depth, (b.0, 0), to),
+                6 => fixed::<S, 6, V, false>(simd, a, b, depth, (b.0, 0), to),
                 // With 16 registers these would spill, and are not asked for.
                 _ => {
                     if const { S::REGISTERS >= 32 } {
                         match rows {
-                            7 => return fixed::<S, 7, V>(simd, a, b, depth, to),
-                            8 => return fixed::<S, 8, V>(simd, a, b, depth, to),
+                            7 => return fixed::<S, 7, V, false>(simd, a, b, depth, (b.0, 0), to),
+                            8 => return fixed::<S, 8, V, false>(simd, a, b, depth, (b.0, 0), to),
                             _ => {}
                         }
                     }
@@ -162,23 +197,32 @@ impl<const V: usize> Kernel for Multiply<'_, V> {
     }
 }
 
-/// [`multiply`] for a fixed number of rows, so that all accumulators have their registers.
+/// [`multiply`] for a fixed number of rows, so that all accumulators have their registers. With
+/// `AHEAD`, lines are asked for as [`multiply_whole`] says.
 ///
 /// # Safety
 /// `a` must have `depth` rows of `a_width ≥ R` values, `b` `depth` rows of `b_width ≥ V·LANES`, and `to`
 /// room for `R·V·LANES`.
 #[inline(always)]
-unsafe fn fixed<S: Simd, const R: usize, const V: usize>(
+unsafe fn fixed<S: Simd, const R: usize, const V: usize, const AHEAD: bool>(
     simd: S,
     (mut a, a_width): (*const f32, usize),
     (mut b, b_width): (*const f32, usize),
     depth: usize,
+    (mut next, apart): (*const f32, usize),
     to: *mut f32,
 ) {
     let mut sums = [[simd.zero(); V]; R];
     let mut left = depth;
     // Unrolled: the compiler then keeps each accumulator in its register.
     while left >= UNROLL {
+        if AHEAD {
+            simd.prefetch_l2(next);
+            next = next.wrapping_add(apart);
+            for line in 0..(UNROLL * R).div_ceil(LINE) {
+                simd.prefetch(a.wrapping_add(STRIP_AHEAD * a_width + line * LINE));
+            }
+        }
         for i in 0..UNROLL {
             // SAFETY: within the k-th rows of `a` and `b`, which the caller vouches for.
             unsafe { step(simd, a.add(i * a_width), b.add(i * b_width), &mut sums) }

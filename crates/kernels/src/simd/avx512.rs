@@ -66,6 +66,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: a hint that any address may be given to.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_l2(self, p: *const f32) {
+        // SAFETY: a hint that any address may be given to.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+
+    #[inline(always)]
     fn load_partial(self, from: &[f32]) -> __m512 {
         // SAFETY: the token; lanes beyond the slice are masked and not read.
         unsafe { _mm512_maskz_loadu_ps(first(from.len()), from.as_ptr()) }

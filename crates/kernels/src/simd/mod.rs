@@ -63,6 +63,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// They must be writable.
     unsafe fn store_ptr(self, p: *mut f32, v: Self::F32);
+    /// Asks for the cache line of `p`, which may be any address, to be brought into L1. A hint: it never faults.
+    fn prefetch(self, p: *const f32);
+    /// As [`Simd::prefetch`], into L2 only.
+    fn prefetch_l2(self, p: *const f32);
     /// The values of a slice shorter than a vector, zero in the other lanes.
     fn load_partial(self, from: &[f32]) -> Self::F32;
     /// The values of a slice shorter than a vector, those of `fill` in the other lanes.

@@ -72,6 +72,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, _p: *const f32) {}
+
+    #[inline(always)]
+    fn prefetch_l2(self, _p: *const f32) {}
+
+    #[inline(always)]
     fn load_partial(self, from: &[f32]) -> Lanes {
         Lanes(std::array::from_fn(|i| from.get(i).copied().unwrap_or(0.0)))
     }
