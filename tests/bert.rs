@@ -1,12 +1,15 @@
 //! BERT and its heads against `transformers`, on the tiny models of `tests/golden/bert/`.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use bertha::autograd::Session;
 use bertha::kernels::{Exec, Isa};
-use bertha::models::{ForwardOptions, Head, Outputs, load, load_with_head};
+use bertha::models::{ForwardOptions, Head, load, load_with_head};
 use bertha::nn::Batch;
-use bertha::tensor::{Checkpoint, Tensor};
+use bertha::tensor::Checkpoint;
+use support::{named, read_batch, relative_difference};
 
 /// Largest difference over largest value, as the fixtures' README states it.
 const TOLERANCE: f32 = 1e-5;
@@ -21,67 +24,6 @@ fn fixtures() -> Vec<PathBuf> {
     folders.sort();
     assert!(folders.len() >= 18, "fixtures are missing from {root:?}");
     folders
-}
-
-fn read_batch(folder: &Path) -> (Batch, usize) {
-    let inputs = Checkpoint::open(folder.join("inputs.safetensors")).unwrap();
-    let optional = |name| inputs.contains(name).then(|| inputs.get(name).unwrap());
-    let ids = inputs.get("input_ids").unwrap();
-    let mask = optional("attention_mask");
-    let types = optional("token_type_ids");
-    let batch = Batch::from_padded(&ids, mask.as_ref(), types.as_ref()).unwrap();
-    (batch, ids.shape()[1])
-}
-
-/// Every tensor of a forward pass under `transformers`' name, token rows padded back.
-fn named(outputs: &Outputs, batch: &Batch, columns: usize) -> Vec<(String, Tensor)> {
-    let pad = |tensor: &Tensor| batch.pad(tensor, columns).unwrap();
-    let mut tensors = vec![(
-        "last_hidden_state".to_owned(),
-        pad(outputs.last_hidden_state.tensor()),
-    )];
-    if let Some(pooled) = &outputs.pooler_output {
-        tensors.push(("pooler_output".to_owned(), pooled.tensor().clone()));
-    }
-    if let Some(logits) = &outputs.logits {
-        let logits = logits.tensor();
-        let per_token = logits.shape()[0] == batch.tokens() && batch.tokens() != batch.len();
-        let logits = if per_token {
-            pad(logits)
-        } else {
-            logits.clone()
-        };
-        tensors.push(("logits".to_owned(), logits));
-    }
-    for (name, logits) in [
-        ("start_logits", &outputs.start_logits),
-        ("end_logits", &outputs.end_logits),
-    ] {
-        if let Some(logits) = logits {
-            tensors.push((name.to_owned(), pad(logits.tensor())));
-        }
-    }
-    for (i, state) in outputs.hidden_states.iter().enumerate() {
-        tensors.push((format!("hidden_states.{i}"), pad(state.tensor())));
-    }
-    tensors
-}
-
-fn relative_difference(found: &Tensor, expected: &Tensor) -> f32 {
-    let (found, expected) = (
-        found.to_vec::<f32>().unwrap(),
-        expected.to_vec::<f32>().unwrap(),
-    );
-    let scale = expected
-        .iter()
-        .fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
-    let pairs = found.iter().zip(&expected);
-    let difference = pairs.map(|(a, b)| (a - b).abs());
-    // A NaN must not be lost in the maximum.
-    difference.fold(
-        0.0,
-        |max: f32, d| if d > max || d.is_nan() { d } else { max },
-    ) / scale
 }
 
 fn options() -> ForwardOptions<'static> {

@@ -150,10 +150,15 @@ impl Config {
         }
     }
 
-    /// The head that the checkpoint was saved with, by the first of `architectures`.
+    /// The head that the checkpoint was saved with, by [`Config::architecture_class`].
     pub fn head(&self) -> Head {
-        let name = self.get("architectures").and_then(|list| list.get(0));
-        Head::from_architecture(name.and_then(Value::as_str).unwrap_or_default())
+        Head::from_architecture(self.architecture_class().unwrap_or_default())
+    }
+
+    /// The class in `transformers` that the checkpoint was saved from, the first of `architectures`.
+    pub fn architecture_class(&self) -> Option<&str> {
+        let list = self.get("architectures")?;
+        list.get(0)?.as_str()
     }
 
     /// The names of the classes, from `id2label` in the order of its keys, else `LABEL_0`, … for

@@ -69,6 +69,16 @@ pub enum ModelError {
         /// The types there are.
         known: String,
     },
+    /// The architecture has no such head.
+    #[error(
+        "{model_type} models have no {head} head in `transformers`: choose another task or model"
+    )]
+    NoSuchHead {
+        /// The architecture.
+        model_type: &'static str,
+        /// The head.
+        head: Head,
+    },
     /// The model has no head for the task.
     #[error(
         "{file}: the checkpoint has no {wanted} head (tensor `{tensor}` is missing): \

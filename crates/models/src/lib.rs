@@ -3,19 +3,26 @@
 //! [`load`] reads a Hugging Face model folder (`config.json` and `model.safetensors`, whole or in
 //! shards) into a [`Model`]. What a model gives is named as in `transformers`, and matches it.
 //!
-//! Adding an architecture is one file beside `bert.rs` and one line in `registry.rs`.
+//! `encoder` and `heads` are what BERT and its relatives share; a file such as `bert.rs` says how one differs. Adding an
+//! architecture is one such file and one line in `registry.rs`.
 #![forbid(unsafe_code)]
 
+mod albert;
 mod bert;
 mod config;
+mod distilbert;
+mod electra;
+mod encoder;
 mod error;
+mod family;
 mod folder;
+mod heads;
 mod loss;
 mod model;
 mod registry;
+mod roberta;
 mod training;
 
-pub use bert::{Bert, BertConfig};
 pub use config::Config;
 pub use error::ModelError;
 pub use folder::{load, load_with_head};

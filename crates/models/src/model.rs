@@ -19,13 +19,17 @@ pub enum Head {
     TokenClassification,
     /// A score for each token to start, and to end, the answer.
     QuestionAnswering,
+    /// A score for each token to have been replaced (ELECTRA's discriminator).
+    ReplacedTokenDetection,
 }
 
 impl Head {
     /// The head of a `transformers` class such as `BertForMaskedLM`; `Base` for any other.
     pub fn from_architecture(class: &str) -> Self {
         let has = |suffix| class.ends_with(suffix);
-        if has("ForMaskedLM") || has("ForPreTraining") {
+        if class == "ElectraForPreTraining" {
+            Self::ReplacedTokenDetection
+        } else if has("ForMaskedLM") || has("ForPreTraining") {
             Self::MaskedLm
         } else if has("ForSequenceClassification") {
             Self::SequenceClassification
@@ -46,6 +50,7 @@ impl Head {
             Self::SequenceClassification => "ForSequenceClassification",
             Self::TokenClassification => "ForTokenClassification",
             Self::QuestionAnswering => "ForQuestionAnswering",
+            Self::ReplacedTokenDetection => "ForPreTraining",
         };
         format!("{prefix}{suffix}")
     }
@@ -58,6 +63,7 @@ impl Head {
             Self::SequenceClassification => "sequence-classification",
             Self::TokenClassification => "token-classification",
             Self::QuestionAnswering => "question-answering",
+            Self::ReplacedTokenDetection => "replaced-token-detection",
         }
     }
 }
@@ -137,7 +143,7 @@ pub struct Outputs {
     pub last_hidden_state: Var,
     /// The pooler's output, `[B,N]`.
     pub pooler_output: Option<Var>,
-    /// `[T,V]` (or the asked rows), `[B,C]` or `[T,C]` (or the asked rows), by the head.
+    /// `[T,V]` (or the asked rows), `[B,C]`, `[T,C]` or `[T]` (or the asked rows), by the head.
     pub logits: Option<Var>,
     /// `[T]`.
     pub start_logits: Option<Var>,
@@ -173,20 +179,6 @@ pub(crate) fn wanted_rows(
     Ok(match options.logit_rows {
         Some(rows) => ops::gather_rows(session, x, rows)?,
         None => x.clone(),
-    })
-}
-
-/// Refuses a batch with a token beyond the model's positions, naming the sequence.
-pub(crate) fn check_positions(batch: &Batch, limit: usize) -> Result<(), ModelError> {
-    let too_far = |&position: &u32| position as usize >= limit;
-    let Some(token) = batch.positions().iter().position(too_far) else {
-        return Ok(());
-    };
-    let starts = batch.first_tokens();
-    Err(ModelError::TooLong {
-        index: starts.partition_point(|&start| start as usize <= token) - 1,
-        position: batch.positions()[token],
-        limit,
     })
 }
 

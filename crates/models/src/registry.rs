@@ -2,7 +2,12 @@
 
 use bertha_nn::Weights;
 
-use crate::{Bert, Config, Head, Model, ModelError};
+use crate::albert::ALBERT;
+use crate::bert::BERT;
+use crate::distilbert::DISTILBERT;
+use crate::electra::ELECTRA;
+use crate::roberta::{CAMEMBERT, ROBERTA, XLM_ROBERTA};
+use crate::{Config, Head, Model, ModelError};
 
 /// How to load an architecture: its configuration, its weights, and the head that is wanted.
 pub type Loader = fn(&Config, &Weights<'_>, Head) -> Result<Box<dyn Model>, ModelError>;
@@ -19,11 +24,31 @@ pub struct Architecture {
 }
 
 /// Every architecture, a line each.
-pub const REGISTRY: &[Architecture] = &[Architecture {
-    model_type: "bert",
-    class_prefix: "Bert",
-    load: Bert::load,
-}];
+pub const REGISTRY: &[Architecture] = &[
+    architecture_of("bert", "Bert", |c, w, h| BERT.load(c, w, h)),
+    architecture_of("roberta", "Roberta", |c, w, h| ROBERTA.load(c, w, h)),
+    architecture_of("xlm-roberta", "XLMRoberta", |c, w, h| {
+        XLM_ROBERTA.load(c, w, h)
+    }),
+    architecture_of("camembert", "Camembert", |c, w, h| CAMEMBERT.load(c, w, h)),
+    architecture_of("distilbert", "DistilBert", |c, w, h| {
+        DISTILBERT.load(c, w, h)
+    }),
+    architecture_of("electra", "Electra", |c, w, h| ELECTRA.load(c, w, h)),
+    architecture_of("albert", "Albert", |c, w, h| ALBERT.load(c, w, h)),
+];
+
+const fn architecture_of(
+    model_type: &'static str,
+    class_prefix: &'static str,
+    load: Loader,
+) -> Architecture {
+    Architecture {
+        model_type,
+        class_prefix,
+        load,
+    }
+}
 
 /// The architecture that a configuration names.
 ///

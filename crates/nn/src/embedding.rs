@@ -52,8 +52,7 @@ impl Embeddings {
         })
     }
 
-    /// The embeddings of a batch's `T` tokens, `[T,N]` f32. `position_offset` is added to every
-    /// position (RoBERTa counts from 2).
+    /// The embeddings of a batch's `T` tokens, `[T,N]` f32; `positions` are their rows in the position table.
     ///
     /// # Errors
     /// When an id, a position or a type is outside its table.
@@ -61,16 +60,8 @@ impl Embeddings {
         &self,
         session: &Session,
         batch: &Batch,
-        position_offset: u32,
+        positions: &[u32],
     ) -> Result<Var, NnError> {
-        let shifted: Vec<u32>;
-        let positions = match position_offset {
-            0 => batch.positions(),
-            offset => {
-                shifted = batch.positions().iter().map(|p| p + offset).collect();
-                &shifted
-            }
-        };
         let (word, position) = (self.word.var(), self.position.var());
         let token_type = self.token_type.as_ref().map(Parameter::var);
         let tables = ops::Tables {

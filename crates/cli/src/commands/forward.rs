@@ -220,6 +220,19 @@ fn head_loss(
                 .map_err(|_| wanted("integers [B,T], as input_ids".into()))?;
             loss(session, info.head, outputs, Targets::Classes(&packed), mean)
         }
+        Head::ReplacedTokenDetection => {
+            let packed = batch
+                .pack(labels)
+                .map_err(|_| wanted("0 or 1 for each token [B,T], as input_ids".into()))?;
+            let replaced: Vec<f32> = packed.iter().map(|&label| label as f32).collect();
+            loss(
+                session,
+                info.head,
+                outputs,
+                Targets::MultiLabel(&replaced),
+                mean,
+            )
+        }
         _ if labels.dtype().is_float() => {
             let values = labels.to_dtype(DType::F32)?.to_vec::<f32>()?;
             if values.len() != logits.iter().product::<usize>() {
@@ -277,7 +290,9 @@ fn named(
         add(
             "logits",
             match info.head {
-                Head::MaskedLm | Head::TokenClassification => pad(logits)?,
+                Head::MaskedLm | Head::TokenClassification | Head::ReplacedTokenDetection => {
+                    pad(logits)?
+                }
                 _ => logits.clone(),
             },
         );

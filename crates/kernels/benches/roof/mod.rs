@@ -48,7 +48,9 @@ pub fn for_each_budget(columns: &[&str], table: impl Fn(&Exec)) {
 
 /// Measures a kernel of `flops` operations and prints its line, if the line has all words of the command line.
 pub fn print_row(exec: &Exec, cells: &str, flops: f64, kernel: impl FnMut()) {
-    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let words = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"));
     let asked = words.into_iter().all(|word| cells.contains(&word));
     if !asked {
         return;

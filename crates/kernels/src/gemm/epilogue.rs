@@ -45,12 +45,7 @@ impl Finish<'_> {
     /// # Safety
     /// No slice of `y` or `before` may live that has values of the tile's place.
     #[inline(always)]
-    pub(super) unsafe fn tile<S: Simd>(
-        &self,
-        simd: S,
-        tile: (&[f32], usize),
-        place: &Place,
-    ) {
+    pub(super) unsafe fn tile<S: Simd>(&self, simd: S, tile: (&[f32], usize), place: &Place) {
         // SAFETY: the caller's promise.
         unsafe {
             match self.epilogue.activation {

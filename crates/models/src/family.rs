@@ -1,0 +1,109 @@
+//! A model of the BERT family: an encoder and a head, by the description of its architecture.
+
+use bertha_autograd::Session;
+use bertha_nn::{Batch, Weights};
+
+use crate::encoder::{Encoder, EncoderConfig, EncoderNames};
+use crate::heads::{HeadLayers, HeadNames, HeadSource};
+use crate::{Config, ForwardOptions, Head, Model, ModelError, ModelInfo, Outputs};
+
+/// An architecture of the BERT family: all that sets it apart.
+pub(crate) struct Family {
+    /// `model_type` in config.json.
+    pub(crate) model_type: &'static str,
+    /// What the encoder's names begin with in a checkpoint with a head.
+    pub(crate) prefix: &'static str,
+    /// Reads config.json.
+    pub(crate) config: fn(&Config) -> Result<EncoderConfig, ModelError>,
+    pub(crate) encoder: EncoderNames,
+    pub(crate) heads: HeadNames,
+}
+
+/// A loaded model.
+struct Transformer {
+    encoder: Encoder,
+    head: HeadLayers,
+    info: ModelInfo,
+}
+
+impl Family {
+    /// Loads the encoder and the wanted head.
+    ///
+    /// # Errors
+    /// When the configuration is out of range, a tensor is missing or of another shape, or the architecture has no
+    /// such head.
+    pub(crate) fn load(
+        &self,
+        config: &Config,
+        weights: &Weights<'_>,
+        head: Head,
+    ) -> Result<Box<dyn Model>, ModelError> {
+        let sizes = (self.config)(config)?;
+        // The bare encoder is saved without a prefix, as `transformers` does.
+        let saved = match head {
+            Head::Base => "",
+            _ => self.prefix,
+        };
+        let probe = "embeddings.word_embeddings.weight";
+        let from = weights.at_first_with(probe, &[self.prefix, ""], saved);
+        let encoder = Encoder::load(&from, &sizes, &self.encoder)?;
+        let labels = config.labels()?;
+        let source = HeadSource {
+            weights,
+            encoder: &from,
+            embeddings: &encoder.embeddings,
+            config: &sizes,
+            classes: labels.len(),
+        };
+        let layers = HeadLayers::load(head, &self.heads, self.model_type, &source)?;
+        let info = ModelInfo {
+            model_type: self.model_type,
+            head,
+            hidden_size: sizes.hidden_size,
+            intermediate_size: sizes.intermediate_size,
+            layers: sizes.num_hidden_layers,
+            heads: sizes.num_attention_heads,
+            vocab_size: sizes.vocab_size,
+            max_tokens: sizes.max_tokens(),
+            labels,
+            problem_type: config.problem_type()?,
+            parameters: encoder.parameters() + layers.parameters(),
+            weight_bytes: encoder.bytes() + layers.bytes(),
+        };
+        Ok(Box::new(Transformer {
+            encoder,
+            head: layers,
+            info,
+        }))
+    }
+}
+
+impl Model for Transformer {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn forward(
+        &self,
+        session: &Session,
+        batch: &Batch,
+        options: &ForwardOptions<'_>,
+    ) -> Result<Outputs, ModelError> {
+        let mut hidden_states = Vec::new();
+        let last_hidden_state = self.encoder.forward(session, batch, |x| {
+            if options.hidden_states {
+                hidden_states.push(x.clone());
+            }
+        })?;
+        let mut outputs = Outputs {
+            pooler_output: None,
+            logits: None,
+            start_logits: None,
+            end_logits: None,
+            hidden_states,
+            last_hidden_state,
+        };
+        self.head.forward(session, batch, options, &mut outputs)?;
+        Ok(outputs)
+    }
+}

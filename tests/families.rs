@@ -1,0 +1,183 @@
+//! BERT's relatives and their heads against `transformers`, on the tiny models of `tests/golden/families/`: outputs,
+//! losses, gradients, and that what is saved has `transformers`' names.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use bertha::autograd::ops::Reduction;
+use bertha::autograd::{Gradients, Session};
+use bertha::kernels::{Exec, Isa};
+use bertha::models::{Config, ForwardOptions, Head, Targets, TrainableModel, load, loss};
+use bertha::tensor::{Checkpoint, Tensor};
+use support::{named, read_batch, relative_difference};
+
+const OUTPUT_TOLERANCE: f32 = 1e-5;
+const GRADIENT_TOLERANCE: f32 = 1e-4;
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families");
+    let entries = std::fs::read_dir(&root).expect("tests/golden/families is in the repository");
+    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 23, "fixtures are missing from {root:?}");
+    folders
+}
+
+#[test]
+fn every_tensor_matches_transformers_on_every_instruction_set() {
+    let options = ForwardOptions {
+        hidden_states: true,
+        logit_rows: None,
+    };
+    for folder in fixtures() {
+        let expected = Checkpoint::open(folder.join("expected.safetensors")).unwrap();
+        let (batch, columns) = read_batch(&folder);
+        for isa in Isa::available() {
+            let session = Session::from_exec(Exec::with_isa(isa, 2));
+            let model = load(&folder, &session).unwrap();
+            let outputs = model.forward(&session, &batch, &options).unwrap();
+            let found = named(&outputs, &batch, columns);
+            for name in expected.names() {
+                if name == "loss" || name.starts_with("grad.") {
+                    continue;
+                }
+                let at = format!("{}, {name}, {isa}", folder.display());
+                let (_, found) = (found.iter().find(|(key, _)| key == name))
+                    .unwrap_or_else(|| panic!("{at}: not given"));
+                let golden = expected.get(name).unwrap();
+                assert_eq!(found.shape(), golden.shape(), "{at}");
+                let difference = relative_difference(found, &golden);
+                assert!(difference <= OUTPUT_TOLERANCE, "{at}: {difference}");
+            }
+        }
+    }
+}
+
+/// The loss of a fixture and every parameter's gradient.
+fn gradients(folder: &Path, labels: &Tensor) -> (Tensor, Vec<(String, Option<Tensor>)>) {
+    let session = Session::new(Some(2)).unwrap();
+    let config = Config::from_file(folder.join("config.json")).unwrap();
+    let head = config.head();
+    let trainable = TrainableModel::from_dir(folder, config, head, &session, 0).unwrap();
+    assert!(
+        trainable.fresh.is_empty(),
+        "{folder:?}: {:?}",
+        trainable.fresh
+    );
+    let (batch, _) = read_batch(folder);
+    let outputs = trainable
+        .model
+        .forward(&session, &batch, &ForwardOptions::default())
+        .unwrap();
+    let (classes, replaced);
+    let targets = match head {
+        Head::SequenceClassification => {
+            classes = labels.to_vec::<i64>().unwrap();
+            Targets::Classes(&classes)
+        }
+        Head::ReplacedTokenDetection => {
+            replaced = (batch.pack(labels).unwrap().iter())
+                .map(|&label| label as f32)
+                .collect::<Vec<_>>();
+            Targets::MultiLabel(&replaced)
+        }
+        _ => {
+            classes = batch.pack(labels).unwrap();
+            Targets::Classes(&classes)
+        }
+    };
+    let loss = loss(&session, head, &outputs, targets, Reduction::Mean).unwrap();
+    let mut gradients = Gradients::new();
+    loss.backward(&session, &mut gradients).unwrap();
+    let named = (trainable.parameters.iter())
+        .map(|parameter| {
+            let gradient = gradients.get(parameter).cloned();
+            (parameter.name().to_owned(), gradient)
+        })
+        .collect();
+    (loss.into_tensor(), named)
+}
+
+#[test]
+fn losses_and_gradients_match_pytorch() {
+    let mut checked = 0;
+    for folder in fixtures() {
+        let inputs = Checkpoint::open(folder.join("inputs.safetensors")).unwrap();
+        if !inputs.contains("labels") {
+            continue;
+        }
+        checked += 1;
+        let expected = Checkpoint::open(folder.join("expected.safetensors")).unwrap();
+        let (loss, gradients) = gradients(&folder, &inputs.get("labels").unwrap());
+        let error = relative_difference(&loss, &expected.get("loss").unwrap());
+        assert!(error <= OUTPUT_TOLERANCE, "{folder:?}: loss {error:e} off");
+        let largest = (expected.names().filter(|name| name.starts_with("grad.")))
+            .flat_map(|name| expected.get(name).unwrap().to_vec::<f32>().unwrap())
+            .fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        let mut seen = 0;
+        for (parameter, gradient) in gradients {
+            // A decoder's bias has two names in `transformers`.
+            let names = ["", "decoder."].map(|owner| match parameter.rsplit_once('.') {
+                Some((path, last)) => format!("grad.{path}.{owner}{last}"),
+                None => format!("grad.{parameter}"),
+            });
+            let key = names.iter().find(|key| expected.contains(key));
+            let (Some(key), Some(gradient)) = (key, &gradient) else {
+                assert_eq!(
+                    key.is_some(),
+                    gradient.is_some(),
+                    "{folder:?}: {parameter} has a gradient on one side only"
+                );
+                continue;
+            };
+            seen += 1;
+            let golden = expected.get(key).unwrap();
+            let values = golden.to_vec::<f32>().unwrap();
+            let error = if values.iter().all(|&value| value == 0.0) {
+                // 0 but for rounding: to be compared with the others.
+                let found = gradient.to_vec::<f32>().unwrap();
+                found.iter().fold(0.0, |m: f32, v| m.max(v.abs())) / largest
+            } else {
+                relative_difference(gradient, &golden)
+            };
+            assert!(
+                error <= GRADIENT_TOLERANCE,
+                "{folder:?}: the gradient of {parameter} is {error:e} off"
+            );
+        }
+        let wanted = expected.names().filter(|name| name.starts_with("grad."));
+        assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
+    }
+    assert!(checked >= 15, "{checked} fixtures with labels");
+}
+
+#[test]
+fn what_is_saved_is_what_transformers_saved() {
+    let session = Session::new(Some(1)).unwrap();
+    for folder in fixtures() {
+        let config = Config::from_file(folder.join("config.json")).unwrap();
+        let head = config.head();
+        let class = config.architecture_class().unwrap().to_owned();
+        let trainable = TrainableModel::from_dir(&folder, config, head, &session, 0).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        trainable.save(saved.path()).unwrap();
+        let again = Config::from_file(saved.path().join("config.json")).unwrap();
+        assert_eq!(again.architecture_class(), Some(class.as_str()));
+        let ours = Checkpoint::open_dir(saved.path()).unwrap();
+        let theirs = Checkpoint::open_dir(&folder).unwrap();
+        for name in ours.names() {
+            let golden = theirs.get(name);
+            let golden = golden.unwrap_or_else(|_| panic!("{folder:?} has no {name}"));
+            let ours = ours.get(name).unwrap();
+            assert_eq!(
+                ours.as_bytes().unwrap(),
+                golden.as_bytes().unwrap(),
+                "{name}"
+            );
+        }
+        for name in theirs.names() {
+            assert!(ours.contains(name), "{folder:?}: {name} is not saved");
+        }
+    }
+}

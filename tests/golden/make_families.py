@@ -1,0 +1,171 @@
+"""Writes tests/golden/families/: tiny random models of BERT's relatives, and what `transformers` computes from them.
+
+    python tests/golden/make_families.py
+
+Each folder MODEL_HEAD holds config.json, model.safetensors, inputs.safetensors (with `labels` where the head has a loss)
+and expected.safetensors: every tensor of the forward pass under its name, `loss`, and `grad.PARAMETER` for every
+parameter. Float64 results rounded to f32, of eager attention, without dropout; the script fails if f32 results are
+further than TOLERANCE from them.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+OUT = Path(__file__).resolve().parent / "families"
+TOLERANCE = 1e-5
+
+COMMON = dict(initializer_range=0.2, attn_implementation="eager")
+BERT_KEYS = dict(
+    vocab_size=37, hidden_size=18, num_hidden_layers=2, num_attention_heads=3, intermediate_size=23,
+    max_position_embeddings=17, **COMMON,
+)
+ROBERTA = dict(BERT_KEYS, type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5)
+DISTILBERT = dict(
+    vocab_size=37, dim=18, n_layers=2, n_heads=3, hidden_dim=23, max_position_embeddings=17, pad_token_id=0, **COMMON
+)
+ELECTRA = dict(BERT_KEYS, embedding_size=10, pad_token_id=0)
+ALBERT = dict(BERT_KEYS, embedding_size=10, pad_token_id=0, num_hidden_layers=3, num_hidden_groups=2)
+LABELS = dict(num_labels=4)
+
+# Folder: class, configuration.
+CASES = {
+    "roberta_base": ("RobertaModel", ROBERTA),
+    "roberta_masked_lm": ("RobertaForMaskedLM", ROBERTA),
+    # Padding other than 1, so that positions begin elsewhere.
+    "roberta_sequence": ("RobertaForSequenceClassification", dict(ROBERTA, pad_token_id=3, **LABELS)),
+    "roberta_token": ("RobertaForTokenClassification", dict(ROBERTA, **LABELS)),
+    "roberta_question": ("RobertaForQuestionAnswering", ROBERTA),
+    "xlm_roberta_masked_lm": ("XLMRobertaForMaskedLM", dict(ROBERTA, num_hidden_layers=1)),
+    "camembert_sequence": ("CamembertForSequenceClassification", dict(ROBERTA, num_hidden_layers=1, **LABELS)),
+    "distilbert_base": ("DistilBertModel", DISTILBERT),
+    "distilbert_masked_lm": ("DistilBertForMaskedLM", dict(DISTILBERT, activation="relu")),
+    "distilbert_sequence": ("DistilBertForSequenceClassification", dict(DISTILBERT, **LABELS)),
+    "distilbert_token": ("DistilBertForTokenClassification", dict(DISTILBERT, **LABELS)),
+    "distilbert_question": ("DistilBertForQuestionAnswering", DISTILBERT),
+    "electra_base": ("ElectraModel", ELECTRA),
+    "electra_generator": ("ElectraForMaskedLM", ELECTRA),
+    "electra_discriminator": ("ElectraForPreTraining", dict(ELECTRA, hidden_act="relu")),
+    # As wide as the layers: then there is no projection.
+    "electra_sequence": ("ElectraForSequenceClassification", dict(ELECTRA, embedding_size=18, **LABELS)),
+    "electra_token": ("ElectraForTokenClassification", dict(ELECTRA, **LABELS)),
+    "electra_question": ("ElectraForQuestionAnswering", ELECTRA),
+    "albert_base": ("AlbertModel", ALBERT),
+    "albert_masked_lm": ("AlbertForMaskedLM", dict(ALBERT, inner_group_num=2, num_hidden_groups=1)),
+    "albert_sequence": ("AlbertForSequenceClassification", dict(ALBERT, **LABELS)),
+    "albert_token": ("AlbertForTokenClassification", dict(ALBERT, **LABELS)),
+    "albert_question": ("AlbertForQuestionAnswering", ALBERT),
+}
+
+
+def randomise(model, seed):
+    """Values that matter for every parameter: zero biases and unit gains would hide one that is not read."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=g, dtype=torch.float64)
+            gain = "norm" in name.lower() and name.endswith("weight")
+            p.copy_((1.0 + 0.3 * noise if gain else 0.25 * noise).to(p.dtype))
+    model.tie_weights()
+    return model.eval()
+
+
+def inputs_of(model, lengths, seed):
+    config = model.config
+    g = torch.Generator().manual_seed(seed)
+    width = max(lengths)
+    ids = torch.randint(4, config.vocab_size, (len(lengths), width), generator=g)
+    ids[0, 0] = config.vocab_size - 1
+    mask = torch.zeros_like(ids)
+    types = torch.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+        types[row, length // 2 : length] = 1
+    ids = torch.where(mask.bool(), ids, config.pad_token_id)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if getattr(config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = types
+    return inputs
+
+
+def labels_of(model, inputs, seed):
+    """Labels as a trainer gives them: some tokens have none, padding never has. None: no loss to check."""
+    g = torch.Generator().manual_seed(seed)
+    ids, real = inputs["input_ids"], inputs["attention_mask"].bool()
+    name = type(model).__name__
+    if name.endswith("SequenceClassification"):
+        return torch.randint(0, model.config.num_labels, (len(ids),), generator=g)
+    if name.endswith("ForPreTraining"):
+        return torch.where(real, torch.randint(0, 2, ids.shape, generator=g), 0)
+    classes = {"ForMaskedLM": model.config.vocab_size, "ForTokenClassification": model.config.num_labels}
+    for suffix, count in classes.items():
+        if name.endswith(suffix):
+            chosen = (torch.rand(ids.shape, generator=g) < 0.5) & real
+            chosen[0, 0] = True
+            return torch.where(chosen, torch.randint(0, count, ids.shape, generator=g), -100)
+    return None
+
+
+def run(model, inputs, labels):
+    given = dict(inputs) if labels is None else dict(inputs, labels=labels)
+    model.zero_grad()
+    out = model(**given, output_hidden_states=True, return_dict=True)
+    tensors = {}
+    for name, value in out.items():
+        if name == "hidden_states":
+            tensors.update({f"hidden_states.{i}": h for i, h in enumerate(value)})
+        elif value is not None:
+            tensors[name] = value
+    if labels is not None:
+        out.loss.backward()
+        for name, p in model.named_parameters():
+            if p.grad is not None:
+                tensors[f"grad.{name}"] = p.grad
+    return {name: tensor.detach().double().clone() for name, tensor in tensors.items()}
+
+
+def case(name, cls, config, seed):
+    cls = getattr(transformers, cls)
+    model = randomise(cls(cls.config_class(**config)), seed)
+    folder = OUT / name
+    folder.mkdir(parents=True)
+    model.save_pretrained(folder)
+    inputs = inputs_of(model, [1, 11, 6], seed + 1)
+    labels = labels_of(model, inputs, seed + 2)
+    single, double = run(model.float(), inputs, labels), run(model.double(), inputs, labels)
+    padding = ~inputs["attention_mask"].bool()
+    expected = {}
+    for key, want in double.items():
+        got = single[key]
+        if want.shape[:2] == padding.shape:
+            # What stands on padding means nothing.
+            got[padding] = want[padding] = 0.0
+        # A key's bias adds the same to all scores of a query: its gradient is 0 but for rounding.
+        if key.startswith("grad.") and key.endswith(("key.bias", "k_lin.bias")):
+            want.zero_()
+        scale = want.abs().max().clamp(min=0.1)
+        error = ((got - want).abs().max() / scale).item()
+        assert error < TOLERANCE, f"{name}: f32 {key} is {error:.1e} from float64"
+        expected[key] = want.float().contiguous()
+    stored = inputs if labels is None else dict(inputs, labels=labels)
+    save_file(stored, folder / "inputs.safetensors")
+    save_file(expected, folder / "expected.safetensors")
+
+
+def main():
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    shutil.rmtree(OUT, ignore_errors=True)
+    for seed, (name, (cls, config)) in enumerate(CASES.items()):
+        case(name, cls, config, 10 * seed)
+    files = [file for file in OUT.rglob("*") if file.is_file()]
+    for file in files:
+        file.chmod(0o644)
+    print(f"{len(CASES)} folders, {sum(file.stat().st_size for file in files)} bytes")
+
+
+if __name__ == "__main__":
+    main()
