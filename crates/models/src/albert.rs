@@ -1,6 +1,6 @@
 //! ALBERT (Lan et al. 2019, <https://arxiv.org/abs/1909.11942>): narrow embeddings, and layers that share their weights.
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -10,7 +10,7 @@ pub(crate) const ALBERT: Family = Family {
     prefix: "albert",
     config: read,
     encoder: EncoderNames {
-        widen: Some("encoder.embedding_hidden_mapping_in"),
+        widen: Widen::Always("encoder.embedding_hidden_mapping_in"),
         layer_path: |group, inner| {
             format!("encoder.albert_layer_groups.{group}.albert_layers.{inner}")
         },

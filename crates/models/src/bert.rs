@@ -1,6 +1,6 @@
 //! BERT (Devlin et al. 2018, <https://arxiv.org/abs/1810.04805>), as `BertModel` in `transformers`.
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 
@@ -9,7 +9,7 @@ pub(crate) const BERT: Family = Family {
     prefix: "bert",
     config: |config| EncoderConfig::read(config, &Keys::BERT),
     encoder: EncoderNames {
-        widen: None,
+        widen: Widen::No,
         layer_path: |layer, _| format!("encoder.layer.{layer}"),
         layer: LayerNames::BERT,
     },

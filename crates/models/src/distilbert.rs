@@ -2,7 +2,7 @@
 
 use bertha_nn::Activation;
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -12,7 +12,7 @@ pub(crate) const DISTILBERT: Family = Family {
     prefix: "distilbert",
     config: read,
     encoder: EncoderNames {
-        widen: None,
+        widen: Widen::No,
         layer_path: |layer, _| format!("transformer.layer.{layer}"),
         layer: LayerNames {
             query: "attention.q_lin",

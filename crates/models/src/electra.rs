@@ -4,7 +4,7 @@
 
 use bertha_nn::Activation;
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -14,7 +14,7 @@ pub(crate) const ELECTRA: Family = Family {
     prefix: "electra",
     config: read,
     encoder: EncoderNames {
-        widen: Some("embeddings_project"),
+        widen: Widen::WhereNarrower("embeddings_project"),
         layer_path: |layer, _| format!("encoder.layer.{layer}"),
         layer: LayerNames::BERT,
     },

@@ -225,10 +225,21 @@ impl LayerNames {
     };
 }
 
+/// Whether there is a layer between the embeddings and the others, and where its weights are.
+#[derive(Clone, Copy)]
+pub(crate) enum Widen {
+    /// Never.
+    No,
+    /// Where the widths differ.
+    WhereNarrower(&'static str),
+    /// Always.
+    Always(&'static str),
+}
+
 /// Where an encoder's weights are.
 pub(crate) struct EncoderNames {
     /// The layer that widens the embeddings to the layers' width.
-    pub(crate) widen: Option<&'static str>,
+    pub(crate) widen: Widen,
     /// The path of layer `inner` of set `group`.
     pub(crate) layer_path: fn(group: usize, inner: usize) -> String,
     pub(crate) layer: LayerNames,
@@ -267,10 +278,13 @@ impl Encoder {
             hidden: config.embedding_size,
         };
         let embeddings = Embeddings::load(&weights.at("embeddings"), sizes, config.layer_norm_eps)?;
-        let widen = names.widen.map(|name| {
-            let (from, to) = (config.embedding_size, config.hidden_size);
-            Linear::load(&weights.at(name), from, to, Bias::Present)
-        });
+        let (from, to) = (config.embedding_size, config.hidden_size);
+        let widen = match names.widen {
+            Widen::Always(name) => Some(name),
+            Widen::WhereNarrower(name) if from != to => Some(name),
+            _ => None,
+        };
+        let widen = widen.map(|name| Linear::load(&weights.at(name), from, to, Bias::Present));
         let layer = |group, inner| {
             let path = (names.layer_path)(group, inner);
             Layer::load(&weights.at(path), config, &names.layer)
@@ -309,8 +323,8 @@ impl Encoder {
         for i in 0..self.layers {
             for layer in &self.groups[i * self.groups.len() / self.layers] {
                 x = layer.forward(session, x, batch)?;
+                each(&x);
             }
-            each(&x);
         }
         Ok(x)
     }

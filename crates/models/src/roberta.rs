@@ -5,7 +5,7 @@
 
 use bertha_nn::Activation;
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -31,7 +31,7 @@ const fn family(
         prefix: "roberta",
         config,
         encoder: EncoderNames {
-            widen: None,
+            widen: Widen::No,
             layer_path: |layer, _| format!("encoder.layer.{layer}"),
             layer: LayerNames::BERT,
         },
