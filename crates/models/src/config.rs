@@ -66,6 +66,14 @@ impl Config {
         self.text("model_type", None)
     }
 
+    /// The longest sequence, in tokens, that a model of this configuration takes.
+    ///
+    /// # Errors
+    /// When the architecture is unknown or a key is out of range.
+    pub fn max_tokens(&self) -> Result<usize, ModelError> {
+        (crate::architecture(self)?.max_tokens)(self)
+    }
+
     /// A whole number within `range`; `default` where absent, required when there is no default.
     ///
     /// # Errors

@@ -21,34 +21,32 @@ pub struct Architecture {
     pub class_prefix: &'static str,
     /// Its loader.
     pub load: Loader,
+    /// The longest sequence, in tokens, that a model of this configuration takes.
+    pub max_tokens: fn(&Config) -> Result<usize, ModelError>,
+}
+
+/// A line of the registry for a relative of BERT.
+macro_rules! relative_of_bert {
+    ($class_prefix:literal, $family:path) => {
+        Architecture {
+            model_type: $family.model_type,
+            class_prefix: $class_prefix,
+            load: |config, weights, head| $family.load(config, weights, head),
+            max_tokens: |config| Ok(($family.config)(config)?.max_tokens()),
+        }
+    };
 }
 
 /// Every architecture, a line each.
 pub const REGISTRY: &[Architecture] = &[
-    architecture_of("bert", "Bert", |c, w, h| BERT.load(c, w, h)),
-    architecture_of("roberta", "Roberta", |c, w, h| ROBERTA.load(c, w, h)),
-    architecture_of("xlm-roberta", "XLMRoberta", |c, w, h| {
-        XLM_ROBERTA.load(c, w, h)
-    }),
-    architecture_of("camembert", "Camembert", |c, w, h| CAMEMBERT.load(c, w, h)),
-    architecture_of("distilbert", "DistilBert", |c, w, h| {
-        DISTILBERT.load(c, w, h)
-    }),
-    architecture_of("electra", "Electra", |c, w, h| ELECTRA.load(c, w, h)),
-    architecture_of("albert", "Albert", |c, w, h| ALBERT.load(c, w, h)),
+    relative_of_bert!("Bert", BERT),
+    relative_of_bert!("Roberta", ROBERTA),
+    relative_of_bert!("XLMRoberta", XLM_ROBERTA),
+    relative_of_bert!("Camembert", CAMEMBERT),
+    relative_of_bert!("DistilBert", DISTILBERT),
+    relative_of_bert!("Electra", ELECTRA),
+    relative_of_bert!("Albert", ALBERT),
 ];
-
-const fn architecture_of(
-    model_type: &'static str,
-    class_prefix: &'static str,
-    load: Loader,
-) -> Architecture {
-    Architecture {
-        model_type,
-        class_prefix,
-        load,
-    }
-}
 
 /// The architecture that a configuration names.
 ///

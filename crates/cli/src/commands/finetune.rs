@@ -71,7 +71,7 @@ impl Finetune {
         let dir = self.model.transformer()?;
         let task = self.task.task();
         let mut config = Config::from_file(dir.join("config.json"))?;
-        let positions = config.size("max_position_embeddings", Some(512), 1..=1 << 24)?;
+        let positions = config.max_tokens()?;
         let max_length = self.reading.max_length(task, positions)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let load = |path, labels| {

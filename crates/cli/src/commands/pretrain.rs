@@ -105,7 +105,7 @@ impl Pretrain {
         let folder = folder.ok_or_else(|| Failure::usage("--tokenizer is missing"))?;
         let tokenizer = Tokenizer::from_dir(folder)?;
         let config = self.model_config(&tokenizer)?;
-        let positions = config.size("max_position_embeddings", Some(512), 1..=1 << 24)?;
+        let positions = config.max_tokens()?;
         let vocabulary = config.size("vocab_size", Some(30522), 1..=1 << 24)?;
         if vocabulary < tokenizer.vocab_size() {
             return Err(config
