@@ -17,7 +17,7 @@ use crate::pre_tokenizer::Splitter;
 use crate::special::SpecialToken;
 use crate::template::{Side, Template};
 use crate::truncation;
-use crate::work::{Ids, Path, Tokens};
+use crate::work::{Ids, Memories, Path, Tokens};
 
 /// A tokenizer, read from a model folder.
 ///
@@ -54,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) padding: Option<Padding>,
     /// Id of each special token, by role.
     pub(crate) special: [Option<u32>; 5],
+    /// Memory for the work on texts.
+    pub(crate) memories: Memories,
 }
 
 impl Parts {

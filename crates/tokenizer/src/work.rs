@@ -1,10 +1,12 @@
 //! The work on one text: from the text to tokens, of which nothing is cut off yet.
 
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use crate::added::Stage;
 use crate::encoding::Token;
 use crate::error::TokenizerError;
+use crate::model::cache::Key;
 use crate::model::{Model, Piece, Scratch};
 use crate::options::EncodeOptions;
 use crate::pre_tokenizer::{self, ByteLevel, Splitter, byte_level};
@@ -157,14 +159,43 @@ impl Path {
     }
 }
 
+/// What is kept from text to text: as many memories as texts were worked on at once.
+#[derive(Debug, Default)]
+pub(crate) struct Memories(Mutex<Vec<Box<Memory>>>);
+
+/// What one text at a time needs besides the text.
+#[derive(Debug, Default)]
+struct Memory {
+    pieces: Vec<Piece>,
+    scratch: Scratch,
+}
+
+/// Memory that long words took is not kept beyond this many tokens.
+const KEPT_PIECES: usize = 1 << 16;
+
+impl Memories {
+    fn take(&self) -> Box<Memory> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut memory: Box<Memory>) {
+        if memory.pieces.capacity() > KEPT_PIECES {
+            memory.pieces = Vec::new();
+            memory.scratch.forget_long_words();
+        }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(memory);
+    }
+}
+
 /// The work on one text.
 struct Work<'t, O> {
     parts: &'t Parts,
     match_special: bool,
     enough: usize,
     out: O,
-    pieces: Vec<Piece>,
-    scratch: Scratch,
+    memory: Box<Memory>,
     /// The number of the next word.
     word: u32,
     failed: Option<TokenizerError>,
@@ -186,13 +217,13 @@ impl<O: Out> Work<'_, O> {
             match_special: options.match_special_tokens,
             enough,
             out,
-            pieces: Vec::new(),
-            scratch: Scratch::default(),
+            memory: parts.memories.take(),
             word: 0,
             failed: None,
         };
         // Nothing is wrong with stopping early, unless something is.
         let _ = work.raw(text);
+        parts.memories.give_back(work.memory);
         match work.failed {
             None => Ok(work.out),
             Some(error) => Err(error),
@@ -325,27 +356,50 @@ impl<O: Out> Work<'_, O> {
             let blank = || blanks_of(parts, id, word.as_bytes());
             self.out.push(id, number, || locate(0, word.len()), blank);
         } else {
-            let tokenized = parts
-                .model
-                .tokenize(word, &mut self.scratch, &mut self.pieces);
-            if tokenized.is_err() {
-                return self.fail(word);
-            }
-            for &Piece { id, start, end } in &self.pieces {
-                let (start, end) = (start as usize, end as usize);
-                let blank = || {
-                    let bytes = word.as_bytes();
-                    blanks_of(parts, id, bytes.get(start..end).unwrap_or_default())
-                };
-                let range = || {
-                    let (start, end) = whole_characters(word, start, end);
-                    locate(start, end)
-                };
-                self.out.push(id, number, range, blank);
-            }
+            self.pieces(word, number, locate)?;
         }
         self.word = number.saturating_add(1);
         self.go_on()
+    }
+
+    /// Makes tokens of a word that is not seen to be one token.
+    #[inline]
+    fn pieces(
+        &mut self,
+        word: &str,
+        number: u32,
+        mut locate: impl FnMut(usize, usize) -> (u32, u32),
+    ) -> ControlFlow<()> {
+        let parts = self.parts;
+        let out = &mut self.out;
+        let mut push = |Piece { id, start, end }: Piece| {
+            let (start, end) = (start as usize, end as usize);
+            let blank = || {
+                let bytes = word.as_bytes();
+                blanks_of(parts, id, bytes.get(start..end).unwrap_or_default())
+            };
+            let range = || {
+                let (start, end) = whole_characters(word, start, end);
+                locate(start, end)
+            };
+            out.push(id, number, range, blank);
+        };
+        let Memory { pieces, scratch } = &mut *self.memory;
+        let key = Key::of(word.as_bytes());
+        if let Some(key) = &key
+            && let Some(known) = scratch.cache.find(key)
+        {
+            known.for_each(push);
+            return ControlFlow::Continue(());
+        }
+        if parts.model.tokenize(word, scratch, pieces).is_err() {
+            return self.fail(word);
+        }
+        if let Some(key) = &key {
+            scratch.cache.insert(key, pieces);
+        }
+        pieces.iter().copied().for_each(&mut push);
+        ControlFlow::Continue(())
     }
 
     #[cold]

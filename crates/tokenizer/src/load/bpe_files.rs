@@ -98,6 +98,7 @@ pub(super) fn build(
         words: true,
     })];
     Ok(Parts {
+        memories: crate::work::Memories::default(),
         normalizer,
         path: Path::of(&splitters, &model),
         splitters,

@@ -223,6 +223,7 @@ pub(super) fn build(path: &File, config: Config) -> Result<Parts, TokenizerError
         _ => {}
     }
     Ok(Parts {
+        memories: crate::work::Memories::default(),
         normalizer,
         path: Path::of(&splitters, &model),
         splitters,

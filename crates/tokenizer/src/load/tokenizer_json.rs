@@ -98,6 +98,7 @@ pub(super) fn parse(json: &str, file: &str, names: SpecialNames) -> Result<Parts
     }
     let special = special_ids(&names, |token| look_up(&added, &model, token));
     Ok(Parts {
+        memories: crate::work::Memories::default(),
         normalizer,
         path: Path::of(&splitters, &model),
         splitters,

@@ -80,6 +80,7 @@ pub(super) fn build(
     let model = Model::WordPiece(model);
     let special = special_ids(&names, |token| look_up(&added, &model, token));
     Ok(Parts {
+        memories: crate::work::Memories::default(),
         normalizer,
         splitters: vec![Splitter::Bert],
         path: Path::Cuts,

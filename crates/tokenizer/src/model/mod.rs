@@ -1,6 +1,7 @@
 //! What turns a word into tokens. Each model is a file; [`Model`] is the one that a tokenizer holds.
 
 pub(crate) mod bpe;
+pub(crate) mod cache;
 mod merging;
 mod trie;
 pub(crate) mod unigram;
@@ -45,8 +46,17 @@ pub(crate) struct NoUnknown;
 /// What models need while they work, kept from word to word.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
+    pub(crate) cache: cache::Cache,
     merging: merging::Scratch,
     best: Vec<unigram::Best>,
+}
+
+impl Scratch {
+    /// Gives back the memory that long words took.
+    pub(crate) fn forget_long_words(&mut self) {
+        self.merging = merging::Scratch::default();
+        self.best = Vec::new();
+    }
 }
 
 impl Model {

@@ -320,7 +320,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 }
 
 #[inline]
-fn mix(state: u64) -> u64 {
+pub(crate) fn mix(state: u64) -> u64 {
     let product = u128::from(state ^ MULTIPLIER) * 0xD6E8_FEB8_6659_FD93;
     (product as u64) ^ (product >> 64) as u64
 }
