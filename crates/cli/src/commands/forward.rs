@@ -134,7 +134,10 @@ impl Forward {
         let mut tensors = named(model.info(), &outputs, &batch, columns)?;
         if self.grad {
             let loss = match model.info().head {
-                Head::QuestionAnswering => span_loss(&session, &file, &outputs, &batch),
+                Head::QuestionAnswering => {
+                    let places = [(STARTS, file.get(STARTS)?), (ENDS, file.get(ENDS)?)];
+                    span_loss(&session, &outputs, &batch, &places)
+                }
                 _ => head_loss(&session, model.info(), &outputs, &batch, &file.get(LABELS)?),
             };
             let loss = loss.map_err(within)?;
@@ -278,12 +281,11 @@ fn head_loss(
 /// The loss of answers that start and end at given columns.
 fn span_loss(
     session: &Session,
-    file: &Checkpoint,
     outputs: &Outputs,
     batch: &Batch,
+    [starts, ends]: &[(&str, Tensor); 2],
 ) -> Result<Var> {
-    let tokens = |name| -> Result<Vec<u32>> {
-        let columns = file.get(name)?;
+    let tokens = |(name, columns): &(&str, Tensor)| -> Result<Vec<u32>> {
         if columns.dtype().is_float() || columns.shape() != [batch.len()] {
             return Err(Failure::new(format!(
                 "{name} is {} {:?}, expected integers [{}]",
@@ -304,7 +306,7 @@ fn span_loss(
         };
         columns.into_iter().enumerate().map(token).collect()
     };
-    let (starts, ends) = (tokens(STARTS)?, tokens(ENDS)?);
+    let (starts, ends) = (tokens(starts)?, tokens(ends)?);
     let targets = Targets::Spans {
         batch,
         starts: &starts,
