@@ -20,7 +20,7 @@ fn fixtures() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&root).expect("tests/golden/families is in the repository");
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 23, "fixtures are missing from {root:?}");
+    assert!(folders.len() >= 24, "fixtures are missing from {root:?}");
     folders
 }
 
@@ -55,7 +55,7 @@ fn every_tensor_matches_transformers_on_every_instruction_set() {
 }
 
 /// The loss of a fixture and every parameter's gradient.
-fn gradients(folder: &Path, labels: &Tensor) -> (Tensor, Vec<(String, Option<Tensor>)>) {
+fn gradients(folder: &Path, inputs: &Checkpoint) -> (Tensor, Vec<(String, Option<Tensor>)>) {
     let session = Session::new(Some(2)).unwrap();
     let config = Config::from_file(folder.join("config.json")).unwrap();
     let head = config.head();
@@ -70,20 +70,33 @@ fn gradients(folder: &Path, labels: &Tensor) -> (Tensor, Vec<(String, Option<Ten
         .model
         .forward(&session, &batch, &ForwardOptions::default())
         .unwrap();
-    let (classes, replaced);
+    let tensor = |name: &str| inputs.get(name).unwrap();
+    let places = |name: &str| -> Vec<u32> {
+        let places = tensor(name).to_vec::<i64>().unwrap();
+        places.into_iter().map(|place| place as u32).collect()
+    };
+    let (classes, replaced, starts, ends);
     let targets = match head {
         Head::SequenceClassification => {
-            classes = labels.to_vec::<i64>().unwrap();
+            classes = tensor("labels").to_vec::<i64>().unwrap();
             Targets::Classes(&classes)
         }
         Head::ReplacedTokenDetection => {
-            replaced = (batch.pack(labels).unwrap().iter())
+            replaced = (batch.pack(&tensor("labels")).unwrap().iter())
                 .map(|&label| label as f32)
                 .collect::<Vec<_>>();
             Targets::MultiLabel(&replaced)
         }
+        Head::QuestionAnswering => {
+            (starts, ends) = (places("start_positions"), places("end_positions"));
+            Targets::Spans {
+                batch: &batch,
+                starts: &starts,
+                ends: &ends,
+            }
+        }
         _ => {
-            classes = batch.pack(labels).unwrap();
+            classes = batch.pack(&tensor("labels")).unwrap();
             Targets::Classes(&classes)
         }
     };
@@ -104,12 +117,12 @@ fn losses_and_gradients_match_pytorch() {
     let mut checked = 0;
     for folder in fixtures() {
         let inputs = Checkpoint::open(folder.join("inputs.safetensors")).unwrap();
-        if !inputs.contains("labels") {
+        if !inputs.contains("labels") && !inputs.contains("start_positions") {
             continue;
         }
         checked += 1;
         let expected = Checkpoint::open(folder.join("expected.safetensors")).unwrap();
-        let (loss, gradients) = gradients(&folder, &inputs.get("labels").unwrap());
+        let (loss, gradients) = gradients(&folder, &inputs);
         let error = relative_difference(&loss, &expected.get("loss").unwrap());
         assert!(error <= OUTPUT_TOLERANCE, "{folder:?}: loss {error:e} off");
         let largest = (expected.names().filter(|name| name.starts_with("grad.")))
@@ -144,7 +157,7 @@ fn losses_and_gradients_match_pytorch() {
         let wanted = expected.names().filter(|name| name.starts_with("grad."));
         assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
     }
-    assert!(checked >= 15, "{checked} fixtures with labels");
+    assert!(checked >= 20, "{checked} fixtures with labels");
 }
 
 #[test]

@@ -28,6 +28,14 @@ pub enum ModelError {
         /// The head.
         head: Head,
     },
+    /// The answers that a model should have found do not fit its batch.
+    #[error("{found}, expected {expected}")]
+    Spans {
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
     /// A file could not be written.
     #[error("{file}: cannot write: {source}", file = file.display())]
     Write {

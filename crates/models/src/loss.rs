@@ -2,6 +2,7 @@
 
 use bertha_autograd::ops::{self, CrossEntropyOptions, Reduction};
 use bertha_autograd::{Session, Var};
+use bertha_nn::Batch;
 
 use crate::{Head, ModelError, Outputs};
 
@@ -15,6 +16,15 @@ pub enum Targets<'a> {
     MultiLabel(&'a [f32]),
     /// For each value of the logits the number it should be.
     Values(&'a [f32]),
+    /// For each sequence of a batch the tokens, counted from its first, at which its answer starts and ends.
+    Spans {
+        /// The batch that the model was given.
+        batch: &'a Batch,
+        /// First tokens, `[B]`.
+        starts: &'a [u32],
+        /// Last tokens, `[B]`.
+        ends: &'a [u32],
+    },
 }
 
 /// The loss of a forward pass, a single number.
@@ -28,6 +38,19 @@ pub fn loss(
     targets: Targets<'_>,
     reduction: Reduction,
 ) -> Result<Var, ModelError> {
+    if let Targets::Spans {
+        batch,
+        starts,
+        ends,
+    } = targets
+    {
+        let both = outputs
+            .start_logits
+            .as_ref()
+            .zip(outputs.end_logits.as_ref());
+        let (start, end) = both.ok_or(ModelError::NoLoss { head })?;
+        return span_loss(session, batch, [(start, starts), (end, ends)], reduction);
+    }
     let logits = outputs.logits.clone().ok_or(ModelError::NoLoss { head })?;
     Ok(match targets {
         Targets::Classes(labels) => {
@@ -41,5 +64,54 @@ pub fn loss(
             ops::binary_cross_entropy(session, logits, labels, reduction)?
         }
         Targets::Values(values) => ops::mean_squared_error(session, logits, values, reduction)?,
+        Targets::Spans { .. } => return Err(ModelError::NoLoss { head }),
+    })
+}
+
+/// Cross-entropy over the tokens of each sequence: its own alone, where `transformers` also counts what it pads with.
+/// The mean is over starts and ends.
+fn span_loss(
+    session: &Session,
+    batch: &Batch,
+    sides: [(&Var, &[u32]); 2],
+    reduction: Reduction,
+) -> Result<Var, ModelError> {
+    let over = match reduction {
+        Reduction::Mean => 2.0 * batch.len() as f64,
+        Reduction::SumOver(over) => over,
+    };
+    let options = CrossEntropyOptions {
+        reduction: Reduction::SumOver(over),
+        ..CrossEntropyOptions::default()
+    };
+    let mut total: Option<Var> = None;
+    for (logits, targets) in sides {
+        if targets.len() != batch.len() {
+            return Err(ModelError::Spans {
+                found: format!("{} answers", targets.len()),
+                expected: format!("one for each of {} sequences", batch.len()),
+            });
+        }
+        for (sequence, &target) in targets.iter().enumerate() {
+            let range = batch.range(sequence);
+            let len = range.len();
+            if target as usize >= len {
+                return Err(ModelError::Spans {
+                    found: format!("an answer at token {target} of sequence {sequence}"),
+                    expected: format!("one of its {len} tokens"),
+                });
+            }
+            let row = ops::narrow(session, logits, 0, range.start, len)?;
+            let row = ops::reshape(session, &row, &[1, len])?;
+            let loss = ops::cross_entropy(session, row, &[target.into()], &options)?;
+            total = Some(match total {
+                Some(total) => ops::add(session, &total, &loss)?,
+                None => loss,
+            });
+        }
+    }
+    total.ok_or_else(|| ModelError::Spans {
+        found: "no sequence".into(),
+        expected: "at least one".into(),
     })
 }

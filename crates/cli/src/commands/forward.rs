@@ -65,6 +65,9 @@ Input:
     labels          as the head's class in transformers takes them: integers [B,T] for a masked LM
                     or a token classifier (-100: no loss), integers [B] for a classifier, floats
                     [B,C] for one of several labels, floats [B] or [B,C] for a regression
+    start_positions, end_positions
+                    instead, for question answering: integers [B], the columns where answers start
+                    and end; the loss is over a sequence's own tokens, not over padding
 
 Output:
   safetensors, f32, under transformers' names, with the head that the folder was saved with:
@@ -81,6 +84,8 @@ const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 const TYPES: &str = "token_type_ids";
 const LABELS: &str = "labels";
+const STARTS: &str = "start_positions";
+const ENDS: &str = "end_positions";
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -128,8 +133,13 @@ impl Forward {
         let outputs = outputs.map_err(|error| within(error.into()))?;
         let mut tensors = named(model.info(), &outputs, &batch, columns)?;
         if self.grad {
-            let labels = file.get(LABELS)?;
-            let loss = head_loss(&session, model.info(), &outputs, &batch, &labels);
+            let loss = match model.info().head {
+                Head::QuestionAnswering => {
+                    let places = [(STARTS, file.get(STARTS)?), (ENDS, file.get(ENDS)?)];
+                    span_loss(&session, &outputs, &batch, &places)
+                }
+                _ => head_loss(&session, model.info(), &outputs, &batch, &file.get(LABELS)?),
+            };
             let loss = loss.map_err(within)?;
             let mut gradients = Gradients::new();
             loss.backward(&session, &mut gradients)?;
@@ -156,7 +166,7 @@ fn read(file: &Checkpoint, path: &Path, labelled: bool) -> Result<(Batch, usize)
     for name in file.names() {
         match name {
             IDS | MASK | TYPES => {}
-            LABELS if labelled => {}
+            LABELS | STARTS | ENDS if labelled => {}
             "position_ids" | "inputs_embeds" | "head_mask" => {
                 return Err(Failure::new(format!(
                     "{}: tensor `{name}` is not supported: expected {IDS}, {MASK} and {TYPES} alone",
@@ -266,6 +276,44 @@ fn head_loss(
         }
     };
     Ok(loss?)
+}
+
+/// The loss of answers that start and end at given columns.
+fn span_loss(
+    session: &Session,
+    outputs: &Outputs,
+    batch: &Batch,
+    [starts, ends]: &[(&str, Tensor); 2],
+) -> Result<Var> {
+    let tokens = |(name, columns): &(&str, Tensor)| -> Result<Vec<u32>> {
+        if columns.dtype().is_float() || columns.shape() != [batch.len()] {
+            return Err(Failure::new(format!(
+                "{name} is {} {:?}, expected integers [{}]",
+                columns.dtype(),
+                columns.shape(),
+                batch.len()
+            )));
+        }
+        let columns = columns.to_dtype(DType::I64)?.to_vec::<i64>()?;
+        let token = |(sequence, column): (usize, i64)| {
+            let positions = &batch.positions()[batch.range(sequence)];
+            let found = positions.iter().position(|&p| i64::from(p) == column);
+            found.map(|token| token as u32).ok_or_else(|| {
+                Failure::new(format!(
+                    "{name}[{sequence}] is {column}, expected the column of one of its tokens"
+                ))
+            })
+        };
+        columns.into_iter().enumerate().map(token).collect()
+    };
+    let (starts, ends) = (tokens(starts)?, tokens(ends)?);
+    let targets = Targets::Spans {
+        batch,
+        starts: &starts,
+        ends: &ends,
+    };
+    let head = Head::QuestionAnswering;
+    Ok(loss(session, head, outputs, targets, Reduction::Mean)?)
 }
 
 /// Every tensor under its name, tokens' rows padded back.

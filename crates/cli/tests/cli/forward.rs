@@ -222,3 +222,61 @@ fn wrong_inputs_are_named() {
     assert!(ran.err.contains("`labels` is not used"), "{}", ran.err);
     assert_eq!(ran.lines_beside_warnings().len(), 1);
 }
+
+#[test]
+fn losses_and_gradients_are_as_in_transformers_for_every_kind_of_label() {
+    for name in [
+        "bert_question",
+        "roberta_token",
+        "electra_discriminator",
+        "albert_sequence",
+    ] {
+        let folder = golden("families").join(name);
+        let desk = Desk::new();
+        let output = desk.path("out.safetensors");
+        let input = folder.join("inputs.safetensors");
+        forward(&folder, input.to_str().unwrap(), &output, &["--grad"]).lines();
+        let found = Checkpoint::open(&output).unwrap();
+        let expected = Checkpoint::open(folder.join("expected.safetensors")).unwrap();
+        for key in expected.names() {
+            if key != "loss" && !key.starts_with("grad.") {
+                continue;
+            }
+            let (found, expected) = (values(&found, key), values(&expected, key));
+            assert_eq!(found.len(), expected.len(), "{name}, {key}");
+            let scale = expected.iter().fold(0.01, |max: f32, v| max.max(v.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                let close = (found - expected).abs() <= 1e-4 * scale;
+                assert!(close, "{name}, {key}: {found} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_answers_to_questions_are_named() {
+    let desk = Desk::new();
+    let folder = golden("families/bert_question");
+    let output = desk.path("out.safetensors");
+    let refused = |answers: &[(&str, Tensor)], parts: &[&str]| {
+        let mut tensors = vec![
+            ("input_ids", ids(vec![5, 6, 7, 8, 9, 0], &[2, 3])),
+            ("attention_mask", ids(vec![1, 1, 1, 1, 1, 0], &[2, 3])),
+        ];
+        tensors.extend_from_slice(answers);
+        let input = inputs(&desk, &tensors);
+        forward(&folder, &input, &output, &["--grad"]).refused(1, parts);
+        assert_eq!(desk.files(), ["in.safetensors"], "{parts:?}");
+    };
+    let starts = || ("start_positions", ids(vec![0, 1], &[2]));
+    refused(&[], &["in.safetensors", "start_positions"]);
+    refused(&[starts()], &["in.safetensors", "end_positions"]);
+    refused(
+        &[starts(), ("end_positions", ids(vec![2, 2], &[2]))],
+        &["in.safetensors", "end_positions[1] is 2", "its tokens"],
+    );
+    refused(
+        &[starts(), ("end_positions", ids(vec![2], &[1]))],
+        &["end_positions", "[1]", "integers [2]"],
+    );
+}

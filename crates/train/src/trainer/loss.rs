@@ -2,9 +2,7 @@
 
 use bertha_autograd::ops::{self, CrossEntropyOptions, Reduction};
 use bertha_autograd::{Gradients, Session, Var};
-use bertha_models::{ForwardOptions, Model, Outputs};
-use bertha_nn::Batch;
-use bertha_tensor::Tensor;
+use bertha_models::{ForwardOptions, Head, Model, Outputs};
 
 use crate::TrainError;
 use crate::collate::{Targets, TrainingBatch};
@@ -15,8 +13,6 @@ pub struct Loss {
     /// What it is.
     pub value: f64,
     root: Var,
-    /// What flows into the root; without it the root is the loss itself.
-    flow: Option<Tensor>,
 }
 
 impl Loss {
@@ -25,11 +21,7 @@ impl Loss {
     /// # Errors
     /// When no parameter that is not frozen led to the loss.
     pub fn backward(&self, session: &Session, gradients: &mut Gradients) -> Result<(), TrainError> {
-        match &self.flow {
-            None => self.root.backward(session, gradients)?,
-            Some(flow) => self.root.backward_with(session, flow.clone(), gradients)?,
-        }
-        Ok(())
+        Ok(self.root.backward(session, gradients)?)
     }
 }
 
@@ -100,7 +92,7 @@ pub(super) fn loss_of(
         let logits = logits.ok_or_else(|| no_head("logits"))?;
         Ok::<_, TrainError>(ops::cross_entropy(session, logits, &labels, &options)?)
     };
-    let logits = outputs.logits;
+    let logits = outputs.logits.clone();
     let root = match &batch.targets {
         Targets::None => return Err(no_head("targets")),
         Targets::Classes(labels) => {
@@ -120,59 +112,23 @@ pub(super) fn loss_of(
             ops::mean_squared_error(session, logits, values, reduction)?
         }
         Targets::Spans { starts, ends } => {
-            let both = outputs.start_logits.zip(outputs.end_logits);
-            let (start, end) = both.ok_or_else(|| no_head("span logits"))?;
-            return span_loss(session, &batch.batch, [(start, starts), (end, ends)], over);
+            let targets = bertha_models::Targets::Spans {
+                batch: &batch.batch,
+                starts,
+                ends,
+            };
+            bertha_models::loss(
+                session,
+                Head::QuestionAnswering,
+                &outputs,
+                targets,
+                reduction,
+            )?
         }
     };
     Ok(Loss {
         value: f64::from(root.tensor().item::<f32>()?),
         root,
-        flow: None,
-    })
-}
-
-/// Cross-entropy over the tokens of each sequence. Sequences differ in length, so that the softmax is taken
-/// here and its gradient (softmax minus target) becomes the factor of a product with the logits.
-fn span_loss(
-    session: &Session,
-    batch: &Batch,
-    sides: [(Var, &Vec<u32>); 2],
-    over: f64,
-) -> Result<Loss, TrainError> {
-    let mut value = 0.0;
-    let mut products = Vec::new();
-    for (logits, targets) in sides {
-        let values = logits.as_slice()?;
-        let mut factors = vec![0.0f32; values.len()];
-        for (sequence, &target) in targets.iter().enumerate() {
-            let range = batch.range(sequence);
-            let (values, factors) = (&values[range.clone()], &mut factors[range]);
-            let Some(&wanted) = values.get(target as usize) else {
-                return Err(TrainError::Example {
-                    example: sequence,
-                    found: format!("an answer at token {target}"),
-                    expected: format!("one of its {} tokens", values.len()),
-                });
-            };
-            let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let power = |x: f32| f64::from(x - most).exp();
-            let sum: f64 = values.iter().map(|&x| power(x)).sum();
-            value += (sum.ln() - f64::from(wanted - most)) / over;
-            for (factor, &x) in factors.iter_mut().zip(values) {
-                *factor = (power(x) / sum / over) as f32;
-            }
-            factors[target as usize] -= (1.0 / over) as f32;
-        }
-        let factors = Tensor::from_vec(factors, logits.shape())?;
-        products.push(ops::mul(session, &logits, &Var::constant(factors))?);
-    }
-    let root = ops::add(session, &products[0], &products[1])?;
-    let flow = Tensor::full(1.0f32, root.shape())?;
-    Ok(Loss {
-        value,
-        root,
-        flow: Some(flow),
     })
 }
 
