@@ -161,7 +161,7 @@ impl Path {
 
 /// What is kept from text to text: as many memories as texts were worked on at once.
 #[derive(Debug, Default)]
-pub(crate) struct Memories(Mutex<Vec<Box<Memory>>>);
+pub(crate) struct Memories(Mutex<Vec<Memory>>);
 
 /// What one text at a time needs besides the text.
 #[derive(Debug, Default)]
@@ -174,12 +174,12 @@ struct Memory {
 const KEPT_PIECES: usize = 1 << 16;
 
 impl Memories {
-    fn take(&self) -> Box<Memory> {
+    fn take(&self) -> Memory {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.pop().unwrap_or_default()
     }
 
-    fn give_back(&self, mut memory: Box<Memory>) {
+    fn give_back(&self, mut memory: Memory) {
         if memory.pieces.capacity() > KEPT_PIECES {
             memory.pieces = Vec::new();
             memory.scratch.forget_long_words();
@@ -195,7 +195,7 @@ struct Work<'t, O> {
     match_special: bool,
     enough: usize,
     out: O,
-    memory: Box<Memory>,
+    memory: Memory,
     /// The number of the next word.
     word: u32,
     failed: Option<TokenizerError>,
@@ -384,7 +384,7 @@ impl<O: Out> Work<'_, O> {
             };
             out.push(id, number, range, blank);
         };
-        let Memory { pieces, scratch } = &mut *self.memory;
+        let Memory { pieces, scratch } = &mut self.memory;
         let key = Key::of(word.as_bytes());
         if let Some(key) = &key
             && let Some(known) = scratch.cache.find(key)
