@@ -33,14 +33,16 @@ mod operations;
 mod optimizer;
 mod random;
 mod roofline;
+mod rope;
 mod simd;
 mod softmax;
 mod team;
 
 pub use activation::{Activation, activate, activate_backward};
 pub use attention::{
-    AttentionDropout, AttentionGradients, AttentionShape, Mask, Segments, Strided, attention,
-    attention_backward, attention_keeping,
+    AttentionDropout, AttentionGradients, AttentionInputs, AttentionShape, BlockPlan, Mask,
+    RelativeBias, Segments, Strided, attention, attention_backward, attention_keeping,
+    masked_attention,
 };
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;
@@ -63,18 +65,23 @@ pub use operations::operations;
 pub use optimizer::{Adam, AdamRule, Lamb, Parameter, Sgd, adam, lamb, scale, sgd, squared_norm};
 pub use random::philox4x32;
 pub use roofline::peak_flops;
+pub use rope::{RotaryTable, rope};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
 /// The plain scalar forms that tests compare against and readers read first.
 pub mod reference {
     pub use crate::activation::reference::{activate, activate_backward};
-    pub use crate::attention::reference::{attention, attention_backward, attention_with_dropout};
+    pub use crate::attention::reference::{
+        MaskedGradients, attention, attention_backward, attention_with_dropout, masked_attention,
+        masked_attention_backward,
+    };
     pub use crate::dropout::reference::{dropout, dropout_factor};
     pub use crate::embedding::reference::{embedding_backward, embedding_layer_norm};
     pub use crate::gemm::reference::{column_sums, gemm, matmul};
     pub use crate::loss::reference::{binary_cross_entropy, cross_entropy, mean_squared_error};
     pub use crate::norm::reference::{layer_norm, layer_norm_backward};
     pub use crate::optimizer::reference::{adam, lamb, sgd};
+    pub use crate::rope::reference::rope;
     pub use crate::softmax::reference::{
         log_softmax, log_softmax_backward, softmax, softmax_backward,
     };

@@ -17,7 +17,7 @@ pub(super) const INFO: OpInfo = differentiable("attention");
 /// session each weight is dropped with probability `dropout`.
 ///
 /// # Errors
-/// When the shapes disagree or `dropout` is not from 0 to below 1.
+/// When the shapes disagree, the mask does not fit, or `dropout` is not from 0 to below 1.
 pub fn attention(
     session: &Session,
     qkv: &Var,
@@ -35,6 +35,9 @@ pub fn attention(
         let expected = format!("{:?} rows, as cu_seqlens ends", cu_seqlens.last());
         return Err(INFO.shape_error("the queries, keys and values", qkv.shape(), expected));
     }
+    if let Err(wrong) = mask.check(cu_seqlens, shape.heads) {
+        return Err(INFO.shape_error("the mask", qkv.shape(), format!("a fitting mask: {wrong}")));
+    }
     let dropout = session.dropout(dropout).map(|dropout| AttentionDropout {
         dropout,
         rows: None,
@@ -44,7 +47,16 @@ pub fn attention(
         let mut out = Tensor::zeros(DType::F64, &[tokens, hidden])?;
         let [q, k, v] = split(qkv.tensor().as_slice::<f64>()?, hidden);
         let values = out.as_mut_slice::<f64>()?;
-        reference::attention_with_dropout(q, k, v, segments, mask, shape, dropout.as_ref(), values);
+        reference::attention_with_dropout(
+            q,
+            k,
+            v,
+            segments,
+            mask.clone(),
+            shape,
+            dropout.as_ref(),
+            values,
+        );
         let Some(to) = qkv.target().filter(|_| tracked) else {
             return Ok(Var::constant(out));
         };
@@ -114,7 +126,7 @@ pub fn attention(
         k,
         v,
         segments,
-        mask,
+        mask.clone(),
         shape,
         dropout.as_ref(),
         out.as_mut_slice()?,

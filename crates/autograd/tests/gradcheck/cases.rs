@@ -1,8 +1,10 @@
 //! A case or more for each operation.
 
+use std::sync::Arc;
+
 use bertha_autograd::ops::{self, CrossEntropyOptions, EmbeddingInputs, Reduction, Tables};
 use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var};
-use bertha_kernels::{Activation, AttentionShape, Mask};
+use bertha_kernels::{Activation, AttentionShape, BlockPlan, Mask};
 use bertha_tensor::{DType, Tensor};
 
 use crate::check::Case;
@@ -22,6 +24,18 @@ pub fn all() -> Vec<Case> {
     cases.extend(losses());
     cases.extend(crate::general::all());
     cases
+}
+
+/// Attention of sequences of 5 and 3 tokens under a mask, weights dropped.
+fn masked(mask: fn() -> Mask) -> Case {
+    Case::new("attention", &[&[8, 12]], move |s, x| {
+        let shape = AttentionShape {
+            heads: 2,
+            head_dim: 2,
+            scale: 0.7,
+        };
+        ops::attention(&s.training(3, 1), &x[0], &[0, 5, 8], mask(), shape, 0.2)
+    })
 }
 
 fn transformer() -> Vec<Case> {
@@ -44,6 +58,25 @@ fn transformer() -> Vec<Case> {
                 scale: 0.5,
             };
             ops::attention(&s.training(3, 1), &x[0], &[0, 5], Mask::Full, shape, 0.3)
+        }),
+        masked(|| Mask::Window { left: 2, right: 1 }),
+        masked(|| Mask::Global {
+            left: 1,
+            right: 0,
+            tokens: Arc::new([vec![0, 4], vec![1]]),
+        }),
+        masked(|| {
+            // A block that is named twice, and one beyond a sequence's end.
+            let plan = |rows: [&[u32]; 3]| {
+                Arc::new(BlockPlan {
+                    block: 2,
+                    heads: vec![rows.map(<[u32]>::to_vec).to_vec()],
+                })
+            };
+            Mask::Blocks(Arc::new([
+                plan([&[0, 1, 2], &[1, 0, 0], &[2]]),
+                plan([&[0, 2], &[0, 1], &[]]),
+            ]))
         }),
         Case::new("dropout", &[&[4, 6]], |s, x| {
             ops::dropout(&s.training(7, 2), x[0].clone(), 0.4)

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::dropout::{AttentionDropout, Factors};
-use super::{AttentionShape, Mask, Segments, Strided, check, row};
+use super::{AttentionInputs, AttentionShape, Mask, Segments, Strided, check, reference, row};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -52,8 +52,8 @@ pub struct AttentionGradients<'a> {
 /// sequences there are and however many threads run.
 ///
 /// # Panics
-/// When a buffer is shorter than the sequences say, offsets do not ascend, gradients overlap, or the dropout does not
-/// fit.
+/// When a buffer is shorter than the sequences say, offsets do not ascend, gradients
+/// overlap, or the mask or dropout does not fit.
 #[allow(clippy::too_many_arguments)]
 pub fn attention_backward(
     exec: &Exec,
@@ -69,7 +69,6 @@ pub fn attention_backward(
     dout: &[f32],
     gradients: AttentionGradients<'_>,
 ) {
-    let Mask::Full = mask;
     let width = shape.heads * shape.head_dim;
     let tokens = segments.tokens();
     assert_eq!(out.len(), tokens * width, "out is [{tokens}, {width}]");
@@ -97,6 +96,23 @@ pub fn attention_backward(
         gradients.data.len() >= least,
         "gradients have {tokens} rows"
     );
+    if mask != Mask::Full {
+        return plain(
+            AttentionInputs {
+                q,
+                k,
+                v,
+                queries: segments,
+                keys: segments,
+                mask: &mask,
+                bias: None,
+                shape,
+            },
+            dropout,
+            dout,
+            gradients,
+        );
+    }
     let sequences: Vec<Range<usize>> = segments
         .ranges()
         .filter(|range| !range.is_empty())
@@ -122,6 +138,26 @@ pub fn attention_backward(
             });
         });
     });
+}
+
+/// The gradients under a mask, by the reference: in time linear in the keys that are seen, but on one thread.
+fn plain(
+    inputs: AttentionInputs<'_>,
+    dropout: Option<&AttentionDropout<'_>>,
+    dout: &[f32],
+    to: AttentionGradients<'_>,
+) {
+    let cu_seqlens = inputs.keys.cu_seqlens;
+    if let Err(wrong) = inputs.mask.check(cu_seqlens, inputs.shape.heads) {
+        panic!("{wrong}");
+    }
+    let width = inputs.shape.heads * inputs.shape.head_dim;
+    let found = reference::masked_attention_backward(inputs, dropout, dout);
+    for (column, from) in [(to.q, found.q), (to.k, found.k), (to.v, found.v)] {
+        for (t, from) in from.chunks_exact(width).enumerate() {
+            to.data[t * to.stride + column..][..width].copy_from_slice(from);
+        }
+    }
 }
 
 thread_local! {

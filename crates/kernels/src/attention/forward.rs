@@ -11,6 +11,10 @@
 //!
 //! and at the end `out / sum`. A block's scores stay in L1; there is never a matrix of all scores.
 
+mod pattern;
+
+pub use pattern::{AttentionInputs, masked_attention};
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -101,7 +105,19 @@ fn run(
     lse: Option<&mut [f32]>,
     out: &mut [f32],
 ) {
-    let Mask::Full = mask;
+    if mask != Mask::Full {
+        let inputs = AttentionInputs {
+            q,
+            k,
+            v,
+            queries: segments,
+            keys: segments,
+            mask: &mask,
+            bias: None,
+            shape,
+        };
+        return masked_attention(exec, inputs, dropout, out, lse);
+    }
     let width = shape.heads * shape.head_dim;
     let tokens = segments.tokens();
     assert_eq!(out.len(), tokens * width, "out is [{tokens}, {width}]");

@@ -4,6 +4,9 @@
 mod backward;
 mod dropout;
 mod forward;
+mod mask;
+#[cfg(test)]
+mod pattern_tests;
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
@@ -12,7 +15,8 @@ mod training_tests;
 
 pub use backward::{AttentionGradients, attention_backward};
 pub use dropout::AttentionDropout;
-pub use forward::{attention, attention_keeping};
+pub use forward::{AttentionInputs, attention, attention_keeping, masked_attention};
+pub use mask::{BlockPlan, Mask, RelativeBias};
 
 /// Rows of values inside a wider buffer: row `t` starts at `t · stride`.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +45,6 @@ impl Segments<'_> {
         let pairs = self.cu_seqlens.windows(2);
         pairs.map(|ends| ends[0] as usize..ends[1] as usize)
     }
-}
-
-/// Which keys a query sees within its sequence. A mask is a value, never a matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Mask {
-    /// All keys of the query's own sequence.
-    #[default]
-    Full,
 }
 
 /// The heads of an attention.

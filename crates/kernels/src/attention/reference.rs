@@ -1,6 +1,6 @@
 //! Attention one value at a time, in f64.
 
-use super::{AttentionDropout, AttentionShape, Mask, Segments, Strided};
+use super::{AttentionDropout, AttentionInputs, AttentionShape, Mask, Segments, Strided};
 use crate::Float;
 
 /// `softmax(scale · Q·Kᵀ)·V` for each head of each sequence; see [`attention`](crate::attention()).
@@ -28,9 +28,28 @@ pub fn attention_with_dropout<F: Float>(
     dropout: Option<&AttentionDropout<'_>>,
     out: &mut [F],
 ) {
-    let Mask::Full = mask;
+    let inputs = AttentionInputs {
+        q,
+        k,
+        v,
+        queries: segments,
+        keys: segments,
+        mask: &mask,
+        bias: None,
+        shape,
+    };
+    masked_attention(inputs, dropout, out);
+}
+
+/// [`masked_attention`](crate::masked_attention()), one value at a time.
+pub fn masked_attention<F: Float>(
+    inputs: AttentionInputs<'_, F>,
+    dropout: Option<&AttentionDropout<'_>>,
+    out: &mut [F],
+) {
+    let AttentionInputs { v, shape, .. } = inputs;
     let width = shape.heads * shape.head_dim;
-    each_query(q, k, segments, shape, dropout, |t, head, keys| {
+    each_query(inputs, dropout, |t, head, keys| {
         let mut context = vec![0.0; shape.head_dim];
         for key in keys {
             for (c, v) in context.iter_mut().zip(row(&v, shape, head, key.row)) {
@@ -56,32 +75,77 @@ pub fn attention_backward<F: Float>(
     dropout: Option<&AttentionDropout<'_>>,
     dout: &[F],
 ) -> [Vec<F>; 3] {
-    let Mask::Full = mask;
+    let inputs = AttentionInputs {
+        q,
+        k,
+        v,
+        queries: segments,
+        keys: segments,
+        mask: &mask,
+        bias: None,
+        shape,
+    };
+    let MaskedGradients { q, k, v, .. } = masked_attention_backward(inputs, dropout, dout);
+    [q, k, v]
+}
+
+/// What [`masked_attention_backward`] gives.
+#[derive(Debug)]
+pub struct MaskedGradients<F> {
+    /// `[Tq, H·D]`.
+    pub q: Vec<F>,
+    /// `[Tk, H·D]`.
+    pub k: Vec<F>,
+    /// `[Tk, H·D]`.
+    pub v: Vec<F>,
+    /// As the bias; empty without one.
+    pub bias: Vec<F>,
+}
+
+/// The gradients of [`masked_attention`] for `dout[Tq, H·D]`.
+pub fn masked_attention_backward<F: Float>(
+    inputs: AttentionInputs<'_, F>,
+    dropout: Option<&AttentionDropout<'_>>,
+    dout: &[F],
+) -> MaskedGradients<F> {
+    let AttentionInputs { q, k, v, shape, .. } = inputs;
     let width = shape.heads * shape.head_dim;
     let scale = f64::from(shape.scale);
-    let mut gradients = [(); 3].map(|()| vec![0.0; dout.len()]);
+    let mut dq = vec![0.0; dout.len()];
+    let mut dk = vec![0.0; inputs.keys.tokens() * width];
+    let mut dv = dk.clone();
+    let mut dbias = vec![0.0; inputs.bias.map_or(0, |bias| bias.values.len())];
     let dout = Strided {
         data: dout,
         stride: width,
     };
-    each_query(q, k, segments, shape, dropout, |t, head, keys| {
+    each_query(inputs, dropout, |t, head, keys| {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let up = row(&dout, shape, head, t);
         let dp = |key: &Key| key.factor * dot(&up, &row(&v, shape, head, key.row));
         let mean: f64 = keys.iter().map(|key| key.weight * dp(key)).sum();
         let query = row(&q, shape, head, t);
         for key in keys {
-            let ds = key.weight * (dp(key) - mean) * scale;
+            let dscore = key.weight * (dp(key) - mean);
+            if let Some(at) = key.bias {
+                dbias[at] += dscore;
+            }
             let kept = row(&k, shape, head, key.row);
             for d in 0..shape.head_dim {
                 let column = head * shape.head_dim + d;
-                gradients[0][t * width + column] += ds * kept[d];
-                gradients[1][key.row * width + column] += ds * query[d];
-                gradients[2][key.row * width + column] += key.weight * key.factor * up[d];
+                dq[t * width + column] += dscore * scale * kept[d];
+                dk[key.row * width + column] += dscore * scale * query[d];
+                dv[key.row * width + column] += key.weight * key.factor * up[d];
             }
         }
     });
-    gradients.map(|values| values.into_iter().map(F::from_f64).collect())
+    let narrow = |values: Vec<f64>| values.into_iter().map(F::from_f64).collect();
+    MaskedGradients {
+        q: narrow(dq),
+        k: narrow(dk),
+        v: narrow(dv),
+        bias: narrow(dbias),
+    }
 }
 
 /// A key that a query sees.
@@ -91,6 +155,8 @@ struct Key {
     weight: f64,
     /// What dropout multiplies that by.
     factor: f64,
+    /// Where its bias is.
+    bias: Option<usize>,
 }
 
 fn row<F: Float>(of: &Strided<'_, F>, shape: AttentionShape, head: usize, t: usize) -> Vec<f64> {
@@ -100,23 +166,26 @@ fn row<F: Float>(of: &Strided<'_, F>, shape: AttentionShape, head: usize, t: usi
 
 /// Calls `with` for each query (its row, its head) with the keys it sees.
 fn each_query<F: Float>(
-    q: Strided<'_, F>,
-    k: Strided<'_, F>,
-    segments: Segments<'_>,
-    shape: AttentionShape,
+    inputs: AttentionInputs<'_, F>,
     dropout: Option<&AttentionDropout<'_>>,
     mut with: impl FnMut(usize, usize, &[Key]),
 ) {
-    for sequence in segments.ranges() {
+    let AttentionInputs { q, k, shape, .. } = inputs;
+    let sequences = inputs.queries.ranges().zip(inputs.keys.ranges());
+    for (sequence, (queries, keys)) in sequences.enumerate() {
         for head in 0..shape.heads {
-            for t in sequence.clone() {
+            for (i, t) in queries.clone().enumerate() {
                 let query = row(&q, shape, head, t);
-                let scores: Vec<f64> = sequence
-                    .clone()
-                    .map(|s| {
-                        let key = row(&k, shape, head, s);
+                let places = inputs.mask.visible(sequence, head, i, keys.len());
+                let bias = |place: usize| inputs.bias.map(|bias| bias.at(head, i, place));
+                let scores: Vec<f64> = places
+                    .iter()
+                    .map(|&place| {
+                        let key = row(&k, shape, head, keys.start + place);
                         let product: f64 = query.iter().zip(&key).map(|(q, k)| q * k).sum();
-                        product * f64::from(shape.scale)
+                        let bias = bias(place).zip(inputs.bias);
+                        let bias = bias.map_or(0.0, |(at, bias)| bias.values[at].to_f64());
+                        product * f64::from(shape.scale) + bias
                     })
                     .collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -124,11 +193,12 @@ fn each_query<F: Float>(
                 let sum: f64 = powers.iter().sum();
                 let keys: Vec<Key> = powers
                     .iter()
-                    .enumerate()
-                    .map(|(i, power)| Key {
-                        row: sequence.start + i,
+                    .zip(&places)
+                    .map(|(power, &place)| Key {
+                        row: keys.start + place,
                         weight: power / sum,
-                        factor: dropout.map_or(1.0, |dropout| dropout.factor(t, head, i)),
+                        factor: dropout.map_or(1.0, |dropout| dropout.factor(t, head, place)),
+                        bias: bias(place),
                     })
                     .collect();
                 with(t, head, &keys);
