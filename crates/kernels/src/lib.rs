@@ -38,7 +38,7 @@ mod simd;
 mod softmax;
 mod team;
 
-pub use activation::{Activation, activate, activate_backward};
+pub use activation::{Activation, activate, activate_backward, gate, gate_backward};
 pub use attention::{
     AttentionDropout, AttentionGradients, AttentionInputs, AttentionShape, BlockPlan, Mask,
     RelativeBias, Segments, Strided, attention, attention_backward, attention_keeping,
@@ -70,7 +70,7 @@ pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
 /// The plain scalar forms that tests compare against and readers read first.
 pub mod reference {
-    pub use crate::activation::reference::{activate, activate_backward};
+    pub use crate::activation::reference::{activate, activate_backward, gate, gate_backward};
     pub use crate::attention::reference::{
         MaskedGradients, attention, attention_backward, attention_with_dropout, masked_attention,
         masked_attention_backward,

@@ -13,6 +13,7 @@ mod conv;
 mod dropout;
 mod embedding;
 mod extremum;
+mod gated;
 mod gather;
 mod index;
 mod join;
@@ -25,6 +26,8 @@ mod pointwise;
 mod pool2d;
 mod real;
 mod reduce;
+mod rope;
+mod segment_mean;
 mod unary;
 mod view;
 mod window;
@@ -35,6 +38,7 @@ pub use conv::{Conv2d, conv2d};
 pub use dropout::{dropout, dropout_add};
 pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
 pub use extremum::{maximum, minimum};
+pub use gated::gate;
 pub use gather::{column, gather_rows};
 pub use index::{gather, index_select, one_hot, scatter_add, where_};
 pub use join::{concat, split, stack};
@@ -49,6 +53,8 @@ pub use matmul::matmul;
 pub use pointwise::{activate, softmax};
 pub use pool2d::{Pool2d, avg_pool2d, max_pool2d};
 pub use reduce::{logsumexp, max, mean, mean_all, sum, sum_all, var};
+pub use rope::rope;
+pub use segment_mean::segment_mean;
 pub use unary::{
     abs, add_scalar, clamp, exp, gelu, ln, mul_scalar, neg, powf, relu, sigmoid, silu, sqrt, tanh,
 };
@@ -92,6 +98,9 @@ pub const REGISTRY: &[OpInfo] = &[
     embedding::LOOKUP,
     dropout::DROPOUT,
     dropout::DROPOUT_ADD,
+    rope::INFO,
+    gated::INFO,
+    segment_mean::INFO,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bertha_autograd::ops::{self, CrossEntropyOptions, EmbeddingInputs, Reduction, Tables};
 use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var};
-use bertha_kernels::{Activation, AttentionShape, BlockPlan, Mask};
+use bertha_kernels::{Activation, AttentionShape, BlockPlan, Mask, RotaryTable};
 use bertha_tensor::{DType, Tensor};
 
 use crate::check::Case;
@@ -104,6 +104,14 @@ fn transformer() -> Vec<Case> {
                 ops::embedding_layer_norm(s, tables, inputs, &x[3], &x[4], 1e-5)
             },
         ),
+        // The last columns stay.
+        Case::new("rope", &[&[5, 14]], |s, x| {
+            let table = Arc::new(RotaryTable::new(3, 6, 100.0));
+            ops::rope(s, x[0].clone(), &[0, 3, 5], 2, &table)
+        }),
+        Case::new("segment_mean", &[&[6, 3]], |s, x| {
+            ops::segment_mean(s, &x[0], &[0, 1, 4, 6])
+        }),
         Case::new("gather_rows", &[&[4, 3]], |s, x| {
             ops::gather_rows(s, &x[0], &[3, 1, 3])
         }),
@@ -120,6 +128,9 @@ fn transformer() -> Vec<Case> {
     ] {
         cases.push(Case::new("activate", &[&[3, 4]], move |s, x| {
             ops::activate(s, activation, x[0].clone())
+        }));
+        cases.push(Case::new("gate", &[&[3, 8]], move |s, x| {
+            ops::gate(s, activation, &x[0])
         }));
         cases.push(Case::new("linear", &[&[4, 3], &[4, 5]], move |s, x| {
             ops::linear(

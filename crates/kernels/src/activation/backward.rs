@@ -11,7 +11,7 @@ use crate::simd::{Kernel, Simd};
 macro_rules! slopes {
     ($($name:ident = $call:path;)*) => {$(
         #[derive(Clone, Copy)]
-        struct $name;
+        pub(super) struct $name;
 
         impl Unary for $name {
             #[inline(always)]
@@ -23,12 +23,13 @@ macro_rules! slopes {
 }
 
 slopes! {
-    GeluErf = math::gelu_slope;
-    GeluTanh = math::gelu_tanh_slope;
-    Relu = relu_slope;
-    Silu = math::silu_slope;
-    Tanh = math::tanh_slope;
-    Sigmoid = math::sigmoid_slope;
+    IdentitySlope = one;
+    GeluErfSlope = math::gelu_slope;
+    GeluTanhSlope = math::gelu_tanh_slope;
+    ReluSlope = relu_slope;
+    SiluSlope = math::silu_slope;
+    TanhSlope = math::tanh_slope;
+    SigmoidSlope = math::sigmoid_slope;
 }
 
 /// `dx = dy·act′(x)` for every value, in place of `dy`; `x` is what the activation was applied to.
@@ -54,14 +55,20 @@ pub fn activate_backward(exec: &Exec, activation: Activation, x: &[f32], dy: &mu
         let x = &x[range];
         match activation {
             Activation::None => {}
-            Activation::GeluErf => isa.run(Times(GeluErf, x, dy)),
-            Activation::GeluTanh => isa.run(Times(GeluTanh, x, dy)),
-            Activation::Relu => isa.run(Times(Relu, x, dy)),
-            Activation::Silu => isa.run(Times(Silu, x, dy)),
-            Activation::Tanh => isa.run(Times(Tanh, x, dy)),
-            Activation::Sigmoid => isa.run(Times(Sigmoid, x, dy)),
+            Activation::GeluErf => isa.run(Times(GeluErfSlope, x, dy)),
+            Activation::GeluTanh => isa.run(Times(GeluTanhSlope, x, dy)),
+            Activation::Relu => isa.run(Times(ReluSlope, x, dy)),
+            Activation::Silu => isa.run(Times(SiluSlope, x, dy)),
+            Activation::Tanh => isa.run(Times(TanhSlope, x, dy)),
+            Activation::Sigmoid => isa.run(Times(SigmoidSlope, x, dy)),
         }
     });
+}
+
+/// 1.
+#[inline(always)]
+fn one<S: Simd>(simd: S, _x: S::F32) -> S::F32 {
+    simd.splat(1.0)
 }
 
 /// 1 above 0, else 0; NaN of NaN.

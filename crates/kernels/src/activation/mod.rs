@@ -2,11 +2,13 @@
 
 mod backward;
 mod forward;
+mod gated;
 pub(crate) mod reference;
 
 pub use backward::activate_backward;
 pub use forward::activate;
 pub(crate) use forward::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
+pub use gated::{gate, gate_backward};
 
 /// An activation function.
 ///

@@ -18,6 +18,33 @@ pub fn activate_backward<F: Float>(activation: Activation, x: &[F], dy: &mut [F]
     }
 }
 
+/// `y = act(a)·b` of rows `[a|b]` of twice `width` values.
+pub fn gate<F: Float>(activation: Activation, x: &[F], width: usize, y: &mut [F]) {
+    for (x, y) in x.chunks_exact(2 * width).zip(y.chunks_exact_mut(width)) {
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = F::from_f64(scalar(activation, x[i].to_f64()) * x[width + i].to_f64());
+        }
+    }
+}
+
+/// The gradient of [`gate`]: `dy·act′(a)·b` and `dy·act(a)`.
+pub fn gate_backward<F: Float>(
+    activation: Activation,
+    x: &[F],
+    width: usize,
+    dy: &[F],
+    dx: &mut [F],
+) {
+    let rows = x.chunks_exact(2 * width).zip(dy.chunks_exact(width));
+    for ((x, dy), dx) in rows.zip(dx.chunks_exact_mut(2 * width)) {
+        for (i, dy) in dy.iter().enumerate() {
+            let (a, b, dy) = (x[i].to_f64(), x[width + i].to_f64(), dy.to_f64());
+            dx[i] = F::from_f64(dy * slope(activation, a) * b);
+            dx[width + i] = F::from_f64(dy * scalar(activation, a));
+        }
+    }
+}
+
 /// `act′(x)`.
 pub(crate) fn slope(activation: Activation, x: f64) -> f64 {
     let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
