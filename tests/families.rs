@@ -20,7 +20,7 @@ fn fixtures() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&root).expect("tests/golden/families is in the repository");
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 24, "fixtures are missing from {root:?}");
+    assert!(folders.len() >= 35, "fixtures are missing from {root:?}");
     folders
 }
 
@@ -157,7 +157,37 @@ fn losses_and_gradients_match_pytorch() {
         let wanted = expected.names().filter(|name| name.starts_with("grad."));
         assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
     }
-    assert!(checked >= 20, "{checked} fixtures with labels");
+    assert!(checked >= 29, "{checked} fixtures with labels");
+}
+
+#[test]
+fn nomic_bert_reads_its_first_configuration_too() {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families/nomic_bert_base");
+    let session = Session::new(Some(1)).unwrap();
+    let (batch, _) = read_batch(&folder);
+    let forward = |folder: &Path| {
+        let model = load(folder, &session).unwrap();
+        let outputs = model.forward(&session, &batch, &ForwardOptions::default());
+        outputs.unwrap().last_hidden_state.into_tensor()
+    };
+    let old = tempfile::tempdir().unwrap();
+    std::fs::copy(
+        folder.join("model.safetensors"),
+        old.path().join("model.safetensors"),
+    )
+    .unwrap();
+    let config = r#"{"model_type": "nomic_bert", "architectures": ["NomicBertModel"], "n_embd": 18, "n_layer": 2,
+        "n_head": 3, "n_inner": 23, "n_positions": 17, "vocab_size": 37, "layer_norm_epsilon": 1e-12,
+        "activation_function": "swiglu", "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": false, "rotary_scaling_factor": null, "qkv_proj_bias": false, "prenorm": false}"#;
+    std::fs::write(old.path().join("config.json"), config).unwrap();
+    let (ours, theirs) = (forward(&folder), forward(old.path()));
+    assert_eq!(ours.as_bytes().unwrap(), theirs.as_bytes().unwrap());
+    let scaled = config.replace("null", "2.0");
+    std::fs::write(old.path().join("config.json"), scaled).unwrap();
+    let error = load(old.path(), &session).err().unwrap().to_string();
+    assert!(error.contains("rotary_scaling_factor"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! ALBERT (Lan et al. 2019, <https://arxiv.org/abs/1909.11942>): narrow embeddings, and layers that share their weights.
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Projections, Up, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -15,15 +15,18 @@ pub(crate) const ALBERT: Family = Family {
             format!("encoder.albert_layer_groups.{group}.albert_layers.{inner}")
         },
         layer: LayerNames {
-            query: "attention.query",
-            key: "attention.key",
-            value: "attention.value",
+            projections: Projections::Separate([
+                "attention.query",
+                "attention.key",
+                "attention.value",
+            ]),
             mix: "attention.dense",
             attention_norm: "attention.LayerNorm",
-            up: "ffn",
+            up: Up::Plain("ffn"),
             down: "ffn_output",
             output_norm: "full_layer_layer_norm",
         },
+        ..EncoderNames::BERT
     },
     heads: HeadNames {
         pooler: Some("pooler"),
@@ -35,6 +38,8 @@ pub(crate) const ALBERT: Family = Family {
             bias: &["predictions.bias", "predictions.decoder.bias"],
             decoder: "predictions.decoder.weight",
         },
+        transform: false,
+        spans: "qa_outputs",
         discriminator: None,
     },
 };

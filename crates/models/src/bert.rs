@@ -1,6 +1,6 @@
 //! BERT (Devlin et al. 2018, <https://arxiv.org/abs/1810.04805>), as `BertModel` in `transformers`.
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 
@@ -8,11 +8,7 @@ pub(crate) const BERT: Family = Family {
     model_type: "bert",
     prefix: "bert",
     config: |config| EncoderConfig::read(config, &Keys::BERT),
-    encoder: EncoderNames {
-        widen: Widen::No,
-        layer_path: |layer, _| format!("encoder.layer.{layer}"),
-        layer: LayerNames::BERT,
-    },
+    encoder: EncoderNames::BERT,
     heads: HeadNames {
         pooler: Some("pooler.dense"),
         sequence: SequenceNames::Pooled { out: "classifier" },
@@ -23,6 +19,8 @@ pub(crate) const BERT: Family = Family {
             bias: &["cls.predictions.bias", "cls.predictions.decoder.bias"],
             decoder: "cls.predictions.decoder.weight",
         },
+        transform: false,
+        spans: "qa_outputs",
         discriminator: None,
     },
 };

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use bertha_nn::{Activation, activation_from_name};
 use serde_json::{Map, Value};
 
 use crate::{Head, ModelError, ProblemType};
 
 /// A model folder's configuration. A key that is absent or null takes the default that the
-/// architecture's configuration class in `transformers` gives it.
+/// architecture's configuration class in `transformers` gives it. A dot in a key leads into an object:
+/// `rope_parameters.rope_theta`.
 #[derive(Clone, Debug)]
 pub struct Config {
     file: PathBuf,
@@ -72,6 +74,11 @@ impl Config {
     /// When the architecture is unknown or a key is out of range.
     pub fn max_tokens(&self) -> Result<usize, ModelError> {
         (crate::architecture(self)?.max_tokens)(self)
+    }
+
+    /// Whether a key is there, and not null.
+    pub fn contains(&self, key: &str) -> bool {
+        self.get(key).is_some()
     }
 
     /// A whole number within `range`; `default` where absent, required when there is no default.
@@ -158,6 +165,30 @@ impl Config {
         }
     }
 
+    /// The activation that a string names; `default` where absent.
+    ///
+    /// # Errors
+    /// When the key is no string, or names none that bertha has.
+    pub fn activation(&self, key: &str, default: &str) -> Result<Activation, ModelError> {
+        activation_from_name(self.text(key, Some(default))?)
+            .map_err(|error| self.error(key, error.to_string()))
+    }
+
+    /// A list of strings, where there is one.
+    ///
+    /// # Errors
+    /// When the key is of another type.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, ModelError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let list = value
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_str).collect());
+        list.map(Some)
+            .ok_or_else(|| self.error(key, "a list of strings".into()))
+    }
+
     /// The head that the checkpoint was saved with, by [`Config::architecture_class`].
     pub fn head(&self) -> Head {
         Head::from_architecture(self.architecture_class().unwrap_or_default())
@@ -224,7 +255,11 @@ impl Config {
         }
     }
 
+    /// The value of a key; a dot leads into an object.
     fn get(&self, key: &str) -> Option<&Value> {
-        self.keys.get(key).filter(|value| !value.is_null())
+        let mut parts = key.split('.');
+        let first = self.keys.get(parts.next()?)?;
+        let value = parts.try_fold(first, |value, part| value.get(part))?;
+        (!value.is_null()).then_some(value)
     }
 }

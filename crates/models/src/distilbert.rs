@@ -2,7 +2,7 @@
 
 use bertha_nn::Activation;
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Projections, Up};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -12,18 +12,20 @@ pub(crate) const DISTILBERT: Family = Family {
     prefix: "distilbert",
     config: read,
     encoder: EncoderNames {
-        widen: Widen::No,
         layer_path: |layer, _| format!("transformer.layer.{layer}"),
         layer: LayerNames {
-            query: "attention.q_lin",
-            key: "attention.k_lin",
-            value: "attention.v_lin",
+            projections: Projections::Separate([
+                "attention.q_lin",
+                "attention.k_lin",
+                "attention.v_lin",
+            ]),
             mix: "attention.out_lin",
             attention_norm: "sa_layer_norm",
-            up: "ffn.lin1",
+            up: Up::Plain("ffn.lin1"),
             down: "ffn.lin2",
             output_norm: "output_layer_norm",
         },
+        ..EncoderNames::BERT
     },
     heads: HeadNames {
         pooler: None,
@@ -40,6 +42,8 @@ pub(crate) const DISTILBERT: Family = Family {
             bias: &["vocab_projector.bias"],
             decoder: "vocab_projector.weight",
         },
+        transform: false,
+        spans: "qa_outputs",
         discriminator: None,
     },
 };

@@ -4,7 +4,7 @@
 
 use bertha_nn::Activation;
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, Widen};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -15,8 +15,7 @@ pub(crate) const ELECTRA: Family = Family {
     config: read,
     encoder: EncoderNames {
         widen: Widen::WhereNarrower("embeddings_project"),
-        layer_path: |layer, _| format!("encoder.layer.{layer}"),
-        layer: LayerNames::BERT,
+        ..EncoderNames::BERT
     },
     heads: HeadNames {
         pooler: None,
@@ -33,6 +32,8 @@ pub(crate) const ELECTRA: Family = Family {
             bias: &["generator_lm_head.bias"],
             decoder: "generator_lm_head.weight",
         },
+        transform: false,
+        spans: "qa_outputs",
         discriminator: Some([
             "discriminator_predictions.dense",
             "discriminator_predictions.dense_prediction",

@@ -44,8 +44,8 @@ impl Family {
             Head::Base => "",
             _ => self.prefix,
         };
-        let probe = "embeddings.word_embeddings.weight";
-        let from = weights.at_first_with(probe, &[self.prefix, ""], saved);
+        let probe = format!("{}.weight", self.encoder.embeddings.word);
+        let from = weights.at_first_with(&probe, &[self.prefix, ""], saved);
         let encoder = Encoder::load(&from, &sizes, &self.encoder)?;
         let labels = config.labels()?;
         let source = HeadSource {

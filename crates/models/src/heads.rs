@@ -1,7 +1,9 @@
 //! What stands on top of an encoder: the heads of the BERT family, whose names and small differences are data.
 
-use bertha_autograd::{Session, ops};
-use bertha_nn::{Activation, Batch, Bias, Embeddings, Initial, LayerNorm, Linear, Weights};
+use bertha_autograd::{Session, Var, ops};
+use bertha_nn::{
+    Activation, Batch, Bias, Embeddings, Initial, LayerNorm, Linear, NnError, Pooling, Weights,
+};
 
 use crate::encoder::{Dropout, EncoderConfig};
 use crate::model::{require_head, wanted_rows};
@@ -13,6 +15,10 @@ pub(crate) struct HeadNames {
     pub(crate) pooler: Option<&'static str>,
     pub(crate) sequence: SequenceNames,
     pub(crate) masked_lm: MaskedLmNames,
+    /// Whether the heads for tokens and spans read what the masked LM's dense layer and norm make of their input.
+    pub(crate) transform: bool,
+    /// The layer that scores the ends of spans.
+    pub(crate) spans: &'static str,
     /// The layers that tell replaced tokens, where there is such a head.
     pub(crate) discriminator: Option<[&'static str; 2]>,
 }
@@ -28,12 +34,14 @@ pub(crate) enum SequenceNames {
         dropout_first: bool,
         out: &'static str,
     },
+    /// It is the masked LM's, with its norm.
+    Transformed { out: &'static str },
 }
 
 /// `decoder(LayerNorm(act(dense(x))))`, the decoder tied to the word table or not.
 pub(crate) struct MaskedLmNames {
     pub(crate) dense: &'static str,
-    /// `None`: the feed-forward block's.
+    /// `None`: what the configuration says.
     pub(crate) activation: Option<Activation>,
     pub(crate) norm: &'static str,
     /// The names that the decoder's bias has had.
@@ -48,8 +56,10 @@ pub(crate) enum HeadLayers {
     },
     MaskedLm(Box<MaskedLm>),
     Sequence {
+        pooling: Pooling,
         dense: Linear,
         activation: Activation,
+        norm: Option<LayerNorm>,
         /// Whether the dense layer is the pooler.
         pooled: bool,
         /// Probabilities of dropping what the dense layer reads, and what the last one reads.
@@ -57,10 +67,12 @@ pub(crate) enum HeadLayers {
         out: Linear,
     },
     Tokens {
+        transform: Option<Transform>,
         dropout: f32,
         out: Linear,
     },
     Spans {
+        transform: Option<Transform>,
         dropout: f32,
         out: Linear,
     },
@@ -71,10 +83,15 @@ pub(crate) enum HeadLayers {
     },
 }
 
-pub(crate) struct MaskedLm {
+/// `LayerNorm(act(dense(x)))`.
+pub(crate) struct Transform {
     dense: Linear,
     activation: Activation,
     norm: LayerNorm,
+}
+
+pub(crate) struct MaskedLm {
+    transform: Transform,
     decoder: Linear,
     /// Parameters that are the decoder's and the word table's at once.
     shared: usize,
@@ -117,6 +134,13 @@ impl HeadLayers {
             Ok::<_, ModelError>(Linear::load(&weights.at(name), n, outputs, Bias::Present)?)
         };
         let pooler = |name| Linear::load(&encoder.at(name), n, n, Bias::Present);
+        let transform = || match names.transform {
+            true => {
+                require_head(weights, names.masked_lm.dense, head)?;
+                Transform::load(&names.masked_lm, from).map(Some)
+            }
+            false => Ok(None),
+        };
         let absent = || ModelError::NoSuchHead { model_type, head };
         Ok(match head {
             Head::Base => Self::Base {
@@ -133,6 +157,8 @@ impl HeadLayers {
                 SequenceNames::Pooled { out } => Self::Sequence {
                     // The classifier's absence is told before the pooler's.
                     out: linear(out, classes)?,
+                    pooling: Pooling::Cls,
+                    norm: None,
                     dense: pooler(names.pooler.ok_or_else(absent)?)?,
                     activation: Activation::Tanh,
                     pooled: true,
@@ -144,20 +170,37 @@ impl HeadLayers {
                     dropout_first,
                     out,
                 } => Self::Sequence {
+                    pooling: Pooling::Cls,
                     dense: linear(dense, n)?,
                     activation,
+                    norm: None,
                     pooled: false,
                     dropout: [if dropout_first { classifier } else { 0.0 }, classifier],
                     out: linear(out, classes)?,
                 },
+                SequenceNames::Transformed { out } => {
+                    let out = linear(out, classes)?;
+                    let transform = Transform::load(&names.masked_lm, from)?;
+                    Self::Sequence {
+                        pooling: config.head.pooling,
+                        dense: transform.dense,
+                        activation: transform.activation,
+                        norm: Some(transform.norm),
+                        pooled: false,
+                        dropout: [0.0, classifier],
+                        out,
+                    }
+                }
             },
             Head::TokenClassification => Self::Tokens {
+                transform: transform()?,
                 dropout: tokens,
                 out: linear("classifier", classes)?,
             },
             Head::QuestionAnswering => Self::Spans {
+                transform: transform()?,
                 dropout: answer,
-                out: linear("qa_outputs", 2)?,
+                out: linear(names.spans, 2)?,
             },
             Head::ReplacedTokenDetection => {
                 let [dense, out] = names.discriminator.ok_or_else(absent)?;
@@ -189,37 +232,53 @@ impl HeadLayers {
                 outputs.pooler_output = Some(pooled);
             }
             Self::Sequence {
+                pooling,
                 dense,
                 activation,
+                norm,
                 pooled,
                 dropout,
                 out,
             } => {
-                let first = ops::gather_rows(session, x, batch.first_tokens())?;
-                let first = ops::dropout(session, first, dropout[0])?;
-                let vector = dense.forward_with(session, &first, *activation, None)?;
+                let vector = match pooling {
+                    Pooling::Mean => ops::segment_mean(session, x, batch.cu_seqlens())?,
+                    _ => ops::gather_rows(session, x, batch.first_tokens())?,
+                };
+                let vector = ops::dropout(session, vector, dropout[0])?;
+                let mut vector = dense.forward_with(session, &vector, *activation, None)?;
+                if let Some(norm) = norm {
+                    vector = norm.forward(session, vector)?;
+                }
                 if *pooled {
                     outputs.pooler_output = Some(vector.clone());
                 }
                 let vector = ops::dropout(session, vector, dropout[1])?;
                 outputs.logits = Some(out.forward(session, &vector)?);
             }
-            Self::Tokens { dropout, out } => {
+            Self::Tokens {
+                transform,
+                dropout,
+                out,
+            } => {
                 let rows = wanted_rows(session, x, options)?;
+                let rows = transformed(transform.as_ref(), session, rows)?;
                 let rows = ops::dropout(session, rows, *dropout)?;
                 outputs.logits = Some(out.forward(session, &rows)?);
             }
-            Self::Spans { dropout, out } => {
-                let x = ops::dropout(session, x.clone(), *dropout)?;
+            Self::Spans {
+                transform,
+                dropout,
+                out,
+            } => {
+                let x = transformed(transform.as_ref(), session, x.clone())?;
+                let x = ops::dropout(session, x, *dropout)?;
                 let logits = out.forward(session, &x)?;
                 outputs.start_logits = Some(ops::column(session, &logits, 0)?);
                 outputs.end_logits = Some(ops::column(session, &logits, 1)?);
             }
             Self::MaskedLm(head) => {
                 let rows = wanted_rows(session, x, options)?;
-                let dense = &head.dense;
-                let rows = dense.forward_with(session, &rows, head.activation, None)?;
-                let rows = head.norm.forward(session, rows)?;
+                let rows = head.transform.forward(session, rows)?;
                 outputs.logits = Some(head.decoder.forward(session, &rows)?);
             }
             Self::Discriminator {
@@ -239,42 +298,80 @@ impl HeadLayers {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         let layers = match self {
             Self::Base { pooler } => [pooler.as_ref(), None],
-            Self::MaskedLm(head) => [Some(&head.dense), Some(&head.decoder)],
+            Self::MaskedLm(head) => [Some(&head.transform.dense), Some(&head.decoder)],
             Self::Sequence { dense, out, .. } | Self::Discriminator { dense, out, .. } => {
                 [Some(dense), Some(out)]
             }
-            Self::Tokens { out, .. } | Self::Spans { out, .. } => [Some(out), None],
+            Self::Tokens { transform, out, .. } | Self::Spans { transform, out, .. } => [
+                transform.as_ref().map(|transform| &transform.dense),
+                Some(out),
+            ],
         };
         layers.into_iter().flatten()
+    }
+
+    fn norm(&self) -> Option<&LayerNorm> {
+        match self {
+            Self::MaskedLm(head) => Some(&head.transform.norm),
+            Self::Sequence { norm, .. } => norm.as_ref(),
+            Self::Tokens { transform, .. } | Self::Spans { transform, .. } => {
+                transform.as_ref().map(|transform| &transform.norm)
+            }
+            Self::Base { .. } | Self::Discriminator { .. } => None,
+        }
     }
 
     /// Number of parameters that are the head's alone.
     pub(crate) fn parameters(&self) -> usize {
         let linears: usize = self.linears().map(Linear::parameters).sum();
-        match self {
-            Self::MaskedLm(head) => linears + head.norm.parameters() - head.shared,
-            _ => linears,
-        }
+        let shared = match self {
+            Self::MaskedLm(head) => head.shared,
+            _ => 0,
+        };
+        linears + self.norm().map_or(0, LayerNorm::parameters) - shared
     }
 
     /// Bytes of the weights.
     pub(crate) fn bytes(&self) -> usize {
         let linears: usize = self.linears().map(Linear::bytes).sum();
-        match self {
-            Self::MaskedLm(head) => linears + head.norm.parameters() * size_of::<f32>(),
-            _ => linears,
-        }
+        linears + self.norm().map_or(0, LayerNorm::parameters) * size_of::<f32>()
+    }
+}
+
+fn transformed(transform: Option<&Transform>, session: &Session, x: Var) -> Result<Var, NnError> {
+    match transform {
+        Some(transform) => transform.forward(session, x),
+        None => Ok(x),
+    }
+}
+
+impl Transform {
+    fn load(names: &MaskedLmNames, from: &HeadSource<'_>) -> Result<Self, ModelError> {
+        let (weights, config) = (from.weights, from.config);
+        let (n, e) = (config.hidden_size, config.embedding_size);
+        let (eps, bias) = (config.layer_norm_eps, config.biases.norm);
+        Ok(Self {
+            dense: Linear::load(&weights.at(names.dense), n, e, config.head.dense_bias)?,
+            activation: names.activation.unwrap_or(config.head.activation),
+            norm: LayerNorm::load_with(&weights.at(names.norm), e, eps, bias)?,
+        })
+    }
+
+    fn forward(&self, session: &Session, x: Var) -> Result<Var, NnError> {
+        let x = (self.dense).forward_with(session, &x, self.activation, None)?;
+        self.norm.forward(session, x)
     }
 }
 
 impl MaskedLm {
     fn load(names: &MaskedLmNames, from: &HeadSource<'_>) -> Result<Self, ModelError> {
         let (weights, config) = (from.weights, from.config);
-        let (n, e, v) = (config.hidden_size, config.embedding_size, config.vocab_size);
+        let (e, v) = (config.embedding_size, config.vocab_size);
         require_head(weights, names.dense, Head::MaskedLm)?;
-        let dense = Linear::load(&weights.at(names.dense), n, e, Bias::Present)?;
-        let norm = LayerNorm::load(&weights.at(names.norm), e, config.layer_norm_eps)?;
-        let bias = weights.parameter(names.bias, &[v], Initial::Zeros)?;
+        let bias = match config.head.decoder_bias {
+            Bias::Present => Some(weights.parameter(names.bias, &[v], Initial::Zeros)?),
+            Bias::Absent => None,
+        };
         // Tied to the word table unless the file brings a decoder of its own.
         let tied = !weights.contains(names.decoder);
         let table = match tied {
@@ -282,10 +379,8 @@ impl MaskedLm {
             false => weights.parameter(&[names.decoder], &[v, e], Initial::Normal)?,
         };
         Ok(Self {
-            dense,
-            activation: names.activation.unwrap_or(config.hidden_act),
-            norm,
-            decoder: Linear::from_parameters(weights.session(), &table, Some(&bias))?,
+            transform: Transform::load(names, from)?,
+            decoder: Linear::from_parameters(weights.session(), &table, bias.as_ref())?,
             shared: if tied { v * e } else { 0 },
         })
     }

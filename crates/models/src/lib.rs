@@ -19,6 +19,8 @@ mod folder;
 mod heads;
 mod loss;
 mod model;
+mod modernbert;
+mod nomic;
 mod registry;
 mod roberta;
 mod training;

@@ -6,6 +6,8 @@ use crate::albert::ALBERT;
 use crate::bert::BERT;
 use crate::distilbert::DISTILBERT;
 use crate::electra::ELECTRA;
+use crate::modernbert::MODERN_BERT;
+use crate::nomic::NOMIC_BERT;
 use crate::roberta::{CAMEMBERT, ROBERTA, XLM_ROBERTA};
 use crate::{Config, Head, Model, ModelError};
 
@@ -46,6 +48,8 @@ pub const REGISTRY: &[Architecture] = &[
     relative_of_bert!("DistilBert", DISTILBERT),
     relative_of_bert!("Electra", ELECTRA),
     relative_of_bert!("Albert", ALBERT),
+    relative_of_bert!("ModernBert", MODERN_BERT),
+    relative_of_bert!("NomicBert", NOMIC_BERT),
 ];
 
 /// The architecture that a configuration names.

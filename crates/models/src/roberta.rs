@@ -5,7 +5,7 @@
 
 use bertha_nn::Activation;
 
-use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Widen};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys};
 use crate::family::Family;
 use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
 use crate::{Config, ModelError};
@@ -30,11 +30,7 @@ const fn family(
         model_type,
         prefix: "roberta",
         config,
-        encoder: EncoderNames {
-            widen: Widen::No,
-            layer_path: |layer, _| format!("encoder.layer.{layer}"),
-            layer: LayerNames::BERT,
-        },
+        encoder: EncoderNames::BERT,
         heads: HeadNames {
             pooler: Some("pooler.dense"),
             sequence: SequenceNames::Own {
@@ -50,6 +46,8 @@ const fn family(
                 bias: &["lm_head.bias", "lm_head.decoder.bias"],
                 decoder: "lm_head.decoder.weight",
             },
+            transform: false,
+            spans: "qa_outputs",
             discriminator: None,
         },
     }

@@ -1,9 +1,11 @@
 //! Multi-head self-attention: one product for queries, keys and values, attention, one product out.
 
+use std::sync::Arc;
+
 use bertha_autograd::{Session, Var, ops};
 use bertha_kernels::{AttentionShape, Mask};
 
-use crate::{Batch, Linear, NnError};
+use crate::{Batch, Linear, NnError, Rotary};
 
 /// Scaled dot-product self-attention over each sequence of a batch
 /// (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>).
@@ -12,6 +14,8 @@ pub struct SelfAttention {
     output: Linear,
     heads: usize,
     head_dim: usize,
+    mask: Mask,
+    rotary: Option<Arc<Rotary>>,
     /// Probability that an attention weight is dropped in training.
     weight_dropout: f32,
     /// Probability that a value of the output is dropped in training.
@@ -38,6 +42,8 @@ impl SelfAttention {
             qkv,
             output,
             heads,
+            mask: Mask::Full,
+            rotary: None,
             weight_dropout: 0.0,
             dropout: 0.0,
         })
@@ -47,6 +53,20 @@ impl SelfAttention {
     #[must_use]
     pub fn with_dropout(mut self, weights: f32, output: f32) -> Self {
         (self.weight_dropout, self.dropout) = (weights, output);
+        self
+    }
+
+    /// Sets which keys a query sees; without, all of its sequence.
+    #[must_use]
+    pub fn with_mask(mut self, mask: Mask) -> Self {
+        self.mask = mask;
+        self
+    }
+
+    /// Sets how queries and keys are turned by their places (RoPE); without, they are not.
+    #[must_use]
+    pub fn with_rotary(mut self, rotary: Arc<Rotary>) -> Self {
+        self.rotary = Some(rotary);
         self
     }
 
@@ -61,7 +81,12 @@ impl SelfAttention {
         batch: &Batch,
         residual: &Var,
     ) -> Result<Var, NnError> {
-        let qkv = self.qkv.forward(session, x)?;
+        let mut qkv = self.qkv.forward(session, x)?;
+        if let Some(rotary) = &self.rotary {
+            let lengths = batch.cu_seqlens().windows(2).map(|ends| ends[1] - ends[0]);
+            let table = rotary.table(lengths.max().unwrap_or(0) as usize);
+            qkv = ops::rope(session, qkv, batch.cu_seqlens(), 2 * self.heads, &table)?;
+        }
         let shape = AttentionShape {
             heads: self.heads,
             head_dim: self.head_dim,
@@ -71,7 +96,7 @@ impl SelfAttention {
             session,
             &qkv,
             batch.cu_seqlens(),
-            Mask::Full,
+            self.mask.clone(),
             shape,
             self.weight_dropout,
         )?;

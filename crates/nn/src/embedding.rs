@@ -3,14 +3,14 @@
 use bertha_autograd::{Parameter, Session, Var, ops};
 
 use crate::initializer::Initial;
-use crate::{Batch, LayerNorm, NnError, Weights};
+use crate::{Batch, Bias, LayerNorm, NnError, Weights};
 
 /// Rows of the embedding tables, and their width.
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddingSizes {
     /// Tokens in the vocabulary (V).
     pub vocabulary: usize,
-    /// Positions in the table.
+    /// Positions in the table; 0 means no such table.
     pub positions: usize,
     /// Token types; 0 means no such table.
     pub types: usize,
@@ -18,41 +18,71 @@ pub struct EmbeddingSizes {
     pub hidden: usize,
 }
 
+/// Where the tables and the norm are.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingNames {
+    /// The word table.
+    pub word: &'static str,
+    /// The position table.
+    pub position: &'static str,
+    /// The table of token types.
+    pub token_type: &'static str,
+    /// The norm.
+    pub norm: &'static str,
+}
+
+impl EmbeddingNames {
+    /// BERT's.
+    pub const BERT: Self = Self {
+        word: "embeddings.word_embeddings",
+        position: "embeddings.position_embeddings",
+        token_type: "embeddings.token_type_embeddings",
+        norm: "embeddings.LayerNorm",
+    };
+}
+
 /// `LayerNorm(word[id] + position[p] + type[t])`. The tables stay in the file's own mapped pages when
 /// they are f32 there.
 pub struct Embeddings {
     word: Parameter,
-    position: Parameter,
+    position: Option<Parameter>,
     token_type: Option<Parameter>,
     norm: LayerNorm,
     sizes: EmbeddingSizes,
 }
 
 impl Embeddings {
-    /// Loads `word_embeddings`, `position_embeddings`, `token_type_embeddings` and `LayerNorm`.
+    /// Loads the tables that there are, and the norm, with a shift or without one.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(weights: &Weights<'_>, sizes: EmbeddingSizes, eps: f32) -> Result<Self, NnError> {
+    pub fn load(
+        weights: &Weights<'_>,
+        names: &EmbeddingNames,
+        sizes: EmbeddingSizes,
+        eps: f32,
+        norm_bias: Bias,
+    ) -> Result<Self, NnError> {
         let n = sizes.hidden;
         let table = |name: &str, rows: usize| {
-            weights
-                .at(name)
-                .parameter(&["weight"], &[rows, n], Initial::Normal)
+            let table = weights.at(name);
+            table.parameter(&["weight"], &[rows, n], Initial::Normal)
+        };
+        let optional = |name: &str, rows: usize| match rows {
+            0 => Ok(None),
+            rows => table(name, rows).map(Some),
         };
         Ok(Self {
-            word: table("word_embeddings", sizes.vocabulary)?,
-            position: table("position_embeddings", sizes.positions)?,
-            token_type: match sizes.types {
-                0 => None,
-                rows => Some(table("token_type_embeddings", rows)?),
-            },
-            norm: LayerNorm::load(&weights.at("LayerNorm"), n, eps)?,
+            word: table(names.word, sizes.vocabulary)?,
+            position: optional(names.position, sizes.positions)?,
+            token_type: optional(names.token_type, sizes.types)?,
+            norm: LayerNorm::load_with(&weights.at(names.norm), n, eps, norm_bias)?,
             sizes,
         })
     }
 
-    /// The embeddings of a batch's `T` tokens, `[T,N]` f32; `positions` are their rows in the position table.
+    /// The embeddings of a batch's `T` tokens, `[T,N]` f32; `positions` are their rows in the position
+    /// table, if there is one.
     ///
     /// # Errors
     /// When an id, a position or a type is outside its table.
@@ -62,11 +92,12 @@ impl Embeddings {
         batch: &Batch,
         positions: &[u32],
     ) -> Result<Var, NnError> {
-        let (word, position) = (self.word.var(), self.position.var());
+        let word = self.word.var();
+        let position = self.position.as_ref().map(Parameter::var);
         let token_type = self.token_type.as_ref().map(Parameter::var);
         let tables = ops::Tables {
             word: &word,
-            position: Some(&position),
+            position: position.as_ref(),
             token_type: token_type.as_ref(),
         };
         let inputs = ops::EmbeddingInputs {

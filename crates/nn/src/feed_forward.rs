@@ -1,15 +1,19 @@
 //! The position-wise feed-forward block.
 
-use bertha_autograd::{Session, Var};
+use bertha_autograd::{Session, Var, ops};
 use bertha_kernels::Activation;
 
 use crate::{Linear, NnError};
 
-/// `dropout(down(act(up(x)))) + residual`.
+/// `dropout(down(act(up(x)))) + residual`, or gated, `dropout(down(act(a)·b)) + residual` of `[a|b] = up(x)`
+/// (Shazeer 2020, <https://arxiv.org/abs/2002.05202>).
 pub struct FeedForward {
     up: Linear,
     down: Linear,
     activation: Activation,
+    gated: bool,
+    /// Probability that a value between the layers is dropped in training.
+    inner_dropout: f32,
     /// Probability that a value of the output is dropped in training.
     dropout: f32,
 }
@@ -21,23 +25,38 @@ impl FeedForward {
             up,
             down,
             activation,
+            gated: false,
+            inner_dropout: 0.0,
             dropout: 0.0,
         }
     }
 
-    /// Sets the probability of dropping values of the output in training.
+    /// Gated: the layer up gives `[T, 2·I]`, the half that is activated first.
     #[must_use]
-    pub fn with_dropout(mut self, dropout: f32) -> Self {
-        self.dropout = dropout;
+    pub fn gated(mut self) -> Self {
+        self.gated = true;
+        self
+    }
+
+    /// Sets the probabilities of dropping values between the layers, and of the output, in training.
+    #[must_use]
+    pub fn with_dropout(mut self, inner: f32, output: f32) -> Self {
+        (self.inner_dropout, self.dropout) = (inner, output);
         self
     }
 
     /// `x[T,N]` to `residual[T,N] + dropout(down(act(up(x))))`, f32.
     ///
     /// # Errors
-    /// When `x` has another width.
+    /// When `x` has another width, or a gated block's layer up an odd one.
     pub fn forward(&self, session: &Session, x: &Var, residual: &Var) -> Result<Var, NnError> {
-        let inner = self.up.forward_with(session, x, self.activation, None)?;
+        let inner = if self.gated {
+            let both = self.up.forward(session, x)?;
+            ops::gate(session, self.activation, &both)?
+        } else {
+            self.up.forward_with(session, x, self.activation, None)?
+        };
+        let inner = ops::dropout(session, inner, self.inner_dropout)?;
         self.down
             .forward_dropout_add(session, &inner, self.dropout, residual)
     }

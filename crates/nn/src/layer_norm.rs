@@ -2,13 +2,17 @@
 
 use bertha_autograd::{Parameter, Session, Var, ops};
 
+use bertha_tensor::{DType, Tensor};
+
 use crate::initializer::Initial;
-use crate::{NnError, Weights};
+use crate::{Bias, NnError, Weights};
 
 /// `(x − mean)/√(var + eps)·gamma + beta` over the last dimension.
 pub struct LayerNorm {
     gamma: Parameter,
+    /// Zeros that are not learned where there is none.
     beta: Parameter,
+    bias: Bias,
     eps: f32,
 }
 
@@ -18,9 +22,26 @@ impl LayerNorm {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn load(weights: &Weights<'_>, n: usize, eps: f32) -> Result<Self, NnError> {
+        Self::load_with(weights, n, eps, Bias::Present)
+    }
+
+    /// [`LayerNorm::load`], with a shift or without one.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load_with(
+        weights: &Weights<'_>,
+        n: usize,
+        eps: f32,
+        bias: Bias,
+    ) -> Result<Self, NnError> {
         Ok(Self {
             gamma: weights.parameter(&["weight", "gamma"], &[n], Initial::Ones)?,
-            beta: weights.parameter(&["bias", "beta"], &[n], Initial::Zeros)?,
+            beta: match bias {
+                Bias::Present => weights.parameter(&["bias", "beta"], &[n], Initial::Zeros)?,
+                Bias::Absent => Parameter::frozen("no bias", Tensor::zeros(DType::F32, &[n])?),
+            },
+            bias,
             eps,
         })
     }
@@ -41,7 +62,11 @@ impl LayerNorm {
 
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
-        2 * self.gamma.shape()[0]
+        let n = self.gamma.shape()[0];
+        match self.bias {
+            Bias::Present => 2 * n,
+            Bias::Absent => n,
+        }
     }
 
     /// The scale, `[N]`.

@@ -1,0 +1,207 @@
+//! The encoder that BERT and its relatives share: embeddings, then layers of self-attention and feed-forward. What differs
+//! among them, names, sizes, and where they normalise, is data.
+
+mod config;
+mod layer;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bertha_autograd::{Session, Var, ops};
+use bertha_nn::{
+    Batch, Bias, EmbeddingNames, EmbeddingSizes, Embeddings, LayerNorm, Linear, NnError, Rotary,
+    Weights,
+};
+
+use crate::ModelError;
+pub use config::{Biases, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions};
+pub(crate) use config::{Keys, MAX_SIZE};
+use layer::Layer;
+pub(crate) use layer::{LayerNames, Projections, Up};
+
+/// Whether there is a layer between the embeddings and the others, and where its weights are.
+#[derive(Clone, Copy)]
+pub(crate) enum Widen {
+    /// Never.
+    No,
+    /// Where the widths differ.
+    WhereNarrower(&'static str),
+    /// Always.
+    Always(&'static str),
+}
+
+/// Where an encoder's weights are.
+pub(crate) struct EncoderNames {
+    pub(crate) embeddings: EmbeddingNames,
+    /// The layer that widens the embeddings to the layers' width.
+    pub(crate) widen: Widen,
+    /// The path of layer `inner` of set `group`.
+    pub(crate) layer_path: fn(group: usize, inner: usize) -> String,
+    pub(crate) layer: LayerNames,
+    /// The norm after the last layer, where there is one.
+    pub(crate) final_norm: Option<&'static str>,
+}
+
+impl EncoderNames {
+    /// BERT's.
+    pub(crate) const BERT: Self = Self {
+        embeddings: EmbeddingNames::BERT,
+        widen: Widen::No,
+        layer_path: |layer, _| format!("encoder.layer.{layer}"),
+        layer: LayerNames::BERT,
+        final_norm: None,
+    };
+}
+
+/// Embeddings and layers.
+pub(crate) struct Encoder {
+    pub(crate) embeddings: Embeddings,
+    widen: Option<Linear>,
+    /// Sets of layers.
+    groups: Vec<Vec<Layer>>,
+    final_norm: Option<LayerNorm>,
+    /// Applications of a set.
+    layers: usize,
+    max_tokens: usize,
+    positions: Positions,
+    dropout: f32,
+}
+
+impl Encoder {
+    pub(crate) fn load(
+        weights: &Weights<'_>,
+        config: &EncoderConfig,
+        names: &EncoderNames,
+    ) -> Result<Self, NnError> {
+        let sizes = EmbeddingSizes {
+            vocabulary: config.vocab_size,
+            positions: match config.positions {
+                Positions::Rotary => 0,
+                _ => config.max_position_embeddings,
+            },
+            types: config.type_vocab_size,
+            hidden: config.embedding_size,
+        };
+        let (eps, norm_bias) = (config.layer_norm_eps, config.biases.norm);
+        let embeddings = Embeddings::load(weights, &names.embeddings, sizes, eps, norm_bias)?;
+        let (from, to) = (config.embedding_size, config.hidden_size);
+        let widen = match names.widen {
+            Widen::Always(name) => Some(name),
+            Widen::WhereNarrower(name) if from != to => Some(name),
+            _ => None,
+        };
+        let widen = widen.map(|name| Linear::load(&weights.at(name), from, to, Bias::Present));
+        // Layers of one base share its table.
+        let mut bases: Vec<Arc<Rotary>> = Vec::new();
+        let head_dim = config.hidden_size / config.num_attention_heads;
+        let mut rotary = |theta: f64| {
+            if let Some(base) = bases.iter().find(|base| base.theta() == theta) {
+                return Ok(Arc::clone(base));
+            }
+            let base = Arc::new(Rotary::new(head_dim, theta)?);
+            bases.push(Arc::clone(&base));
+            Ok::<_, NnError>(base)
+        };
+        let mut layer = |group, inner| {
+            let path = (names.layer_path)(group, inner);
+            let rotary = config.kind(group).rope_theta.map(&mut rotary).transpose()?;
+            Layer::load(&weights.at(path), config, &names.layer, group, rotary)
+        };
+        let mut group = |group| {
+            let layers = 0..config.inner_group_num;
+            layers.map(|inner| layer(group, inner)).collect()
+        };
+        Ok(Self {
+            embeddings,
+            widen: widen.transpose()?,
+            groups: (0..config.num_hidden_groups)
+                .map(&mut group)
+                .collect::<Result<_, _>>()?,
+            final_norm: (names.final_norm)
+                .map(|name| LayerNorm::load_with(&weights.at(name), to, eps, norm_bias))
+                .transpose()?,
+            layers: config.num_hidden_layers,
+            max_tokens: config.max_tokens(),
+            positions: config.positions,
+            dropout: config.dropout.embeddings,
+        })
+    }
+
+    /// The last layer's output `[T,N]`; `each` is given the embeddings and every layer's.
+    pub(crate) fn forward(
+        &self,
+        session: &Session,
+        batch: &Batch,
+        mut each: impl FnMut(&Var),
+    ) -> Result<Var, ModelError> {
+        let positions = self.positions(batch)?;
+        let x = self.embeddings.forward(session, batch, &positions)?;
+        let mut x = ops::dropout(session, x, self.dropout)?;
+        if let Some(widen) = &self.widen {
+            x = widen.forward(session, &x)?;
+        }
+        each(&x);
+        for i in 0..self.layers {
+            let group = &self.groups[i * self.groups.len() / self.layers];
+            for (inner, layer) in group.iter().enumerate() {
+                x = layer.forward(session, x, batch)?;
+                // What the last layer gives is seen normalised.
+                if let Some(norm) = &self.final_norm
+                    && i + 1 == self.layers
+                    && inner + 1 == group.len()
+                {
+                    x = norm.forward(session, x)?;
+                }
+                each(&x);
+            }
+        }
+        Ok(x)
+    }
+
+    /// A row of the position table for each token.
+    fn positions<'b>(&self, batch: &'b Batch) -> Result<Cow<'b, [u32]>, ModelError> {
+        let limit = self.max_tokens;
+        if let Some(token) = (batch.positions().iter()).position(|&p| p as usize >= limit) {
+            let starts = batch.first_tokens();
+            return Err(ModelError::TooLong {
+                index: starts.partition_point(|&start| start as usize <= token) - 1,
+                position: batch.positions()[token],
+                limit,
+            });
+        }
+        let pad = match self.positions {
+            Positions::Columns | Positions::Rotary => return Ok(Cow::Borrowed(batch.positions())),
+            Positions::AfterPadding(pad) => pad,
+        };
+        let mut positions = Vec::with_capacity(batch.tokens());
+        for i in 0..batch.len() {
+            let mut last = pad;
+            positions.extend(batch.input_ids()[batch.range(i)].iter().map(|&id| {
+                if id == pad {
+                    return pad;
+                }
+                last += 1;
+                last
+            }));
+        }
+        Ok(Cow::Owned(positions))
+    }
+
+    fn each_layer(&self) -> impl Iterator<Item = &Layer> {
+        self.groups.iter().flatten()
+    }
+
+    pub(crate) fn parameters(&self) -> usize {
+        let layers: usize = self.each_layer().map(Layer::parameters).sum();
+        let widen = self.widen.as_ref().map_or(0, Linear::parameters);
+        let norm = self.final_norm.as_ref().map_or(0, LayerNorm::parameters);
+        self.embeddings.parameters() + widen + layers + norm
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let layers: usize = self.each_layer().map(Layer::bytes).sum();
+        let widen = self.widen.as_ref().map_or(0, Linear::bytes);
+        let norm = self.final_norm.as_ref().map_or(0, LayerNorm::parameters);
+        self.embeddings.bytes() + widen + layers + norm * size_of::<f32>()
+    }
+}
