@@ -42,7 +42,7 @@ pub use activation::{Activation, activate, activate_backward, gate, gate_backwar
 pub use attention::{
     AttentionDropout, AttentionGradients, AttentionInputs, AttentionShape, BlockPlan, Mask,
     RelativeBias, Segments, Strided, attention, attention_backward, attention_keeping,
-    masked_attention,
+    masked_attention, masked_attention_backward,
 };
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;

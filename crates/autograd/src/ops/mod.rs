@@ -21,11 +21,13 @@ mod layer_norm;
 mod linear;
 mod log_softmax;
 mod loss;
+mod masked_attention;
 mod matmul;
 mod pointwise;
 mod pool2d;
 mod real;
 mod reduce;
+mod replace_rows;
 mod rope;
 mod segment_mean;
 mod unary;
@@ -49,10 +51,12 @@ pub use loss::{
     CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy,
     mean_squared_error,
 };
+pub use masked_attention::{Projections, masked_attention};
 pub use matmul::matmul;
 pub use pointwise::{activate, softmax};
 pub use pool2d::{Pool2d, avg_pool2d, max_pool2d};
 pub use reduce::{logsumexp, max, mean, mean_all, sum, sum_all, var};
+pub use replace_rows::replace_rows;
 pub use rope::rope;
 pub use segment_mean::segment_mean;
 pub use unary::{
@@ -98,6 +102,8 @@ pub const REGISTRY: &[OpInfo] = &[
     embedding::LOOKUP,
     dropout::DROPOUT,
     dropout::DROPOUT_ADD,
+    masked_attention::INFO,
+    replace_rows::INFO,
     rope::INFO,
     gated::INFO,
     segment_mean::INFO,

@@ -104,6 +104,34 @@ fn transformer() -> Vec<Case> {
                 ops::embedding_layer_norm(s, tables, inputs, &x[3], &x[4], 1e-5)
             },
         ),
+        // A bias by distance, cut at 2, under a window.
+        Case::new("masked_attention", &[&[8, 12], &[2, 5]], |s, x| {
+            let shape = AttentionShape {
+                heads: 2,
+                head_dim: 2,
+                scale: 0.7,
+            };
+            let (qkv, bias) = (ops::Projections::Together(&x[0]), Some(&x[1]));
+            let mask = Mask::Window { left: 3, right: 1 };
+            ops::masked_attention(&s.training(3, 1), qkv, &[0, 5, 8], mask, bias, shape, 0.2)
+        }),
+        // Queries of the first and the last of three sequences.
+        Case::new("masked_attention", &[&[3, 4], &[7, 8]], |s, x| {
+            let shape = AttentionShape {
+                heads: 2,
+                head_dim: 2,
+                scale: 0.7,
+            };
+            let crossed = ops::Projections::Crossed {
+                queries: &x[0],
+                cu_queries: &[0, 2, 2, 3],
+                keys_values: &x[1],
+            };
+            ops::masked_attention(s, crossed, &[0, 3, 4, 7], Mask::Full, None, shape, 0.0)
+        }),
+        Case::new("replace_rows", &[&[4, 3], &[2, 3]], |s, x| {
+            ops::replace_rows(s, x[0].clone(), &[3, 1], &x[1])
+        }),
         // The last columns stay.
         Case::new("rope", &[&[5, 14]], |s, x| {
             let table = Arc::new(RotaryTable::new(3, 6, 100.0));

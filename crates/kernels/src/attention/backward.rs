@@ -140,6 +140,27 @@ pub fn attention_backward(
     });
 }
 
+/// The gradients of [`masked_attention`](crate::masked_attention()), whose `out[Tq, H·D]` and `lse[Tq, H]` these are, for
+/// `dout[Tq, H·D]`; the other arguments must be the same as there.
+///
+/// # Panics
+/// As [`masked_attention`](crate::masked_attention()), and when `out`, `lse` or `dout` has another length.
+pub fn masked_attention_backward(
+    _exec: &Exec,
+    inputs: AttentionInputs<'_>,
+    dropout: Option<&AttentionDropout<'_>>,
+    out: &[f32],
+    lse: &[f32],
+    dout: &[f32],
+) -> reference::MaskedGradients<f32> {
+    let rows = inputs.queries.tokens();
+    let width = inputs.shape.heads * inputs.shape.head_dim;
+    assert_eq!(out.len(), rows * width, "out is [{rows}, {width}]");
+    assert_eq!(dout.len(), rows * width, "dout is [{rows}, {width}]");
+    assert_eq!(lse.len(), rows * inputs.shape.heads, "lse is [Tq, H]");
+    reference::masked_attention_backward(inputs, dropout, dout)
+}
+
 /// The gradients under a mask, by the reference: in time linear in the keys that are seen, but on one thread.
 fn plain(
     inputs: AttentionInputs<'_>,

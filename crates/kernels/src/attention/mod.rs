@@ -13,7 +13,7 @@ mod tests;
 #[cfg(test)]
 mod training_tests;
 
-pub use backward::{AttentionGradients, attention_backward};
+pub use backward::{AttentionGradients, attention_backward, masked_attention_backward};
 pub use dropout::AttentionDropout;
 pub use forward::{AttentionInputs, attention, attention_keeping, masked_attention};
 pub use mask::{BlockPlan, Mask, RelativeBias};
