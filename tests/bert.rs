@@ -30,6 +30,7 @@ fn options() -> ForwardOptions<'static> {
     ForwardOptions {
         hidden_states: true,
         logit_rows: None,
+        global_tokens: None,
     }
 }
 
@@ -112,6 +113,7 @@ fn only_the_asked_rows_get_logits() {
     let rows = [3, 0];
     let some = ForwardOptions {
         logit_rows: Some(&rows),
+        global_tokens: None,
         ..ForwardOptions::default()
     };
     let some = model.forward(&session, &batch, &some).unwrap();

@@ -10,7 +10,7 @@ use bertha::autograd::{Gradients, Session};
 use bertha::kernels::{Exec, Isa};
 use bertha::models::{Config, ForwardOptions, Head, Targets, TrainableModel, load, loss};
 use bertha::tensor::{Checkpoint, Tensor};
-use support::{named, read_batch, relative_difference};
+use support::{named, read_batch, read_globals, relative_difference};
 
 const OUTPUT_TOLERANCE: f32 = 1e-5;
 const GRADIENT_TOLERANCE: f32 = 1e-4;
@@ -20,19 +20,21 @@ fn fixtures() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&root).expect("tests/golden/families is in the repository");
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 35, "fixtures are missing from {root:?}");
+    assert!(folders.len() >= 46, "fixtures are missing from {root:?}");
     folders
 }
 
 #[test]
 fn every_tensor_matches_transformers_on_every_instruction_set() {
-    let options = ForwardOptions {
-        hidden_states: true,
-        logit_rows: None,
-    };
     for folder in fixtures() {
         let expected = Checkpoint::open(folder.join("expected.safetensors")).unwrap();
         let (batch, columns) = read_batch(&folder);
+        let globals = read_globals(&folder, &batch);
+        let options = ForwardOptions {
+            hidden_states: true,
+            logit_rows: None,
+            global_tokens: globals.as_deref(),
+        };
         for isa in Isa::available() {
             let session = Session::from_exec(Exec::with_isa(isa, 2));
             let model = load(&folder, &session).unwrap();
@@ -66,10 +68,12 @@ fn gradients(folder: &Path, inputs: &Checkpoint) -> (Tensor, Vec<(String, Option
         trainable.fresh
     );
     let (batch, _) = read_batch(folder);
-    let outputs = trainable
-        .model
-        .forward(&session, &batch, &ForwardOptions::default())
-        .unwrap();
+    let globals = read_globals(folder, &batch);
+    let options = ForwardOptions {
+        global_tokens: globals.as_deref(),
+        ..ForwardOptions::default()
+    };
+    let outputs = trainable.model.forward(&session, &batch, &options).unwrap();
     let tensor = |name: &str| inputs.get(name).unwrap();
     let places = |name: &str| -> Vec<u32> {
         let places = tensor(name).to_vec::<i64>().unwrap();
@@ -157,7 +161,7 @@ fn losses_and_gradients_match_pytorch() {
         let wanted = expected.names().filter(|name| name.starts_with("grad."));
         assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
     }
-    assert!(checked >= 29, "{checked} fixtures with labels");
+    assert!(checked >= 38, "{checked} fixtures with labels");
 }
 
 #[test]

@@ -38,6 +38,13 @@ MODERN_BERT = dict(
 )
 BIASES = dict(norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True, decoder_bias=False)
 NOMIC_BERT = dict(BERT_KEYS, pad_token_id=0)
+# Long enough for every bucket of distances, on both sides of their edges.
+MPNET = dict(
+    vocab_size=37, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=13,
+    max_position_embeddings=150, pad_token_id=1, layer_norm_eps=1e-5, **COMMON,
+)
+# Another window in each layer, both shorter than the sequences.
+LONGFORMER = dict(ROBERTA, max_position_embeddings=19, attention_window=[4, 6], sep_token_id=2)
 LABELS = dict(num_labels=4)
 
 # Folder: class, configuration.
@@ -78,11 +85,31 @@ CASES = {
     ),
     "modernbert_token": ("ModernBertForTokenClassification", dict(MODERN_BERT, **LABELS)),
     "modernbert_question": ("ModernBertForQuestionAnswering", dict(MODERN_BERT, hidden_activation="relu")),
+    "mpnet_base": ("MPNetModel", MPNET),
+    "mpnet_masked_lm": ("MPNetForMaskedLM", MPNET),
+    "mpnet_sequence": ("MPNetForSequenceClassification", dict(MPNET, **LABELS)),
+    "mpnet_token": ("MPNetForTokenClassification", dict(MPNET, **LABELS)),
+    "mpnet_question": ("MPNetForQuestionAnswering", MPNET),
+    "longformer_base": ("LongformerModel", LONGFORMER),
+    "longformer_masked_lm": ("LongformerForMaskedLM", LONGFORMER),
+    "longformer_global_masked_lm": ("LongformerForMaskedLM", dict(LONGFORMER, attention_window=4)),
+    "longformer_sequence": ("LongformerForSequenceClassification", dict(LONGFORMER, **LABELS)),
+    "longformer_token": ("LongformerForTokenClassification", dict(LONGFORMER, **LABELS)),
+    "longformer_question": ("LongformerForQuestionAnswering", LONGFORMER),
     "nomic_bert_base": ("NomicBertModel", NOMIC_BERT),
     "nomic_bert_masked_lm": ("NomicBertForMaskedLM", NOMIC_BERT),
     "nomic_bert_sequence": ("NomicBertForSequenceClassification", dict(NOMIC_BERT, **LABELS)),
     "nomic_bert_token": ("NomicBertForTokenClassification", dict(NOMIC_BERT, hidden_act="gelu", **LABELS)),
 }
+
+
+# Cases with global tokens of their own.
+GLOBAL = ["longformer_base", "longformer_global_masked_lm", "longformer_token"]
+
+
+def softmax_in_own_dtype(softmax):
+    """Longformer's attention has a softmax in f32 even of float64, in which what is masked is -inf, and padding NaN."""
+    return lambda x, dim=None, dtype=None, **rest: softmax(x, dim=dim, **rest)
 
 
 def randomise(model, seed):
@@ -108,7 +135,7 @@ def old_keys(model, folder):
     return randomise(type(model).from_pretrained(folder, attn_implementation="sdpa"), 99)
 
 
-def inputs_of(model, lengths, seed):
+def inputs_of(name, model, lengths, seed):
     config = model.config
     g = torch.Generator().manual_seed(seed)
     width = max(lengths)
@@ -121,6 +148,13 @@ def inputs_of(model, lengths, seed):
         types[row, length // 2 : length] = 1
     ids = torch.where(mask.bool(), ids, config.pad_token_id)
     inputs = {"input_ids": ids, "attention_mask": mask}
+    if name in GLOBAL:
+        # Several tokens, the first among them or not; a padded one is none.
+        inputs["global_attention_mask"] = (torch.rand(ids.shape, generator=g) < 0.3).long()
+        inputs["global_attention_mask"][1, 0] = 1
+    elif name == "longformer_question":
+        # A question of two tokens, then a text: separators where `transformers` wants three.
+        ids[:, [3, 4, -1]] = config.sep_token_id
     if getattr(config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = types
     return inputs
@@ -200,7 +234,9 @@ def case(name, cls, config, seed):
         (folder / "config.json").write_bytes(config_file)
     # The loss of question answering in `transformers` depends on padding: no padding there.
     lengths = [9, 9, 9] if name.endswith("question") else [1, 11, 6]
-    inputs = inputs_of(model, lengths, seed + 1)
+    if name in ["mpnet_base", "mpnet_masked_lm"]:
+        lengths = [148, 3]
+    inputs = inputs_of(name, model, lengths, seed + 1)
     labels = labels_of(model, inputs, seed + 2)
     saved = load_file(folder / "model.safetensors").keys()
     single = run(model.float(), inputs, labels, saved)
@@ -227,6 +263,7 @@ def case(name, cls, config, seed):
 def main():
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
+    torch.nn.functional.softmax = softmax_in_own_dtype(torch.nn.functional.softmax)
     shutil.rmtree(OUT, ignore_errors=True)
     for seed, (name, (cls, config)) in enumerate(CASES.items()):
         case(name, cls, config, 10 * seed)

@@ -102,6 +102,32 @@ impl Config {
         }
     }
 
+    /// A whole number for each of `len` things: a list of as many, or one for all; `default` where absent.
+    ///
+    /// # Errors
+    /// When the key is of another type, a number is out of range, or the list has another length.
+    pub fn sizes(
+        &self,
+        key: &str,
+        default: usize,
+        len: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<Vec<usize>, ModelError> {
+        let Some(list) = self.get(key).and_then(Value::as_array) else {
+            return Ok(vec![self.size(key, Some(default), range)?; len]);
+        };
+        let size = |value: &Value| usize::try_from(value.as_u64()?).ok();
+        let sizes: Option<Vec<_>> = list.iter().map(size).collect();
+        let fits = |sizes: &Vec<usize>| {
+            sizes.len() == len && sizes.iter().all(|size| range.contains(size))
+        };
+        sizes.filter(fits).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            let expected = format!("a whole number from {low} to {high}, or {len} of them");
+            self.error(key, expected)
+        })
+    }
+
     /// A positive, finite number; `default` where absent.
     ///
     /// # Errors

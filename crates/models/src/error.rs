@@ -77,6 +77,12 @@ pub enum ModelError {
         /// The types there are.
         known: String,
     },
+    /// The architecture has no global tokens.
+    #[error("{model_type} models have no global tokens: each token sees what their masks let it")]
+    NoGlobalTokens {
+        /// The architecture.
+        model_type: &'static str,
+    },
     /// The architecture has no such head.
     #[error(
         "{model_type} models have no {head} head in `transformers`: choose another task or model"

@@ -1,9 +1,9 @@
 //! A model of the BERT family: an encoder and a head, by the description of its architecture.
 
 use bertha_autograd::Session;
-use bertha_nn::{Batch, Weights};
+use bertha_nn::{Batch, GlobalTokens, Weights};
 
-use crate::encoder::{Encoder, EncoderConfig, EncoderNames};
+use crate::encoder::{DefaultGlobals, Encoder, EncoderConfig, EncoderNames};
 use crate::heads::{HeadLayers, HeadNames, HeadSource};
 use crate::{Config, ForwardOptions, Head, Model, ModelError, ModelInfo, Outputs};
 
@@ -24,6 +24,7 @@ struct Transformer {
     encoder: Encoder,
     head: HeadLayers,
     info: ModelInfo,
+    globals: DefaultGlobals,
 }
 
 impl Family {
@@ -74,7 +75,39 @@ impl Family {
             encoder,
             head: layers,
             info,
+            globals: sizes.global_tokens,
         }))
+    }
+}
+
+impl Transformer {
+    /// The global tokens of a batch.
+    fn globals(
+        &self,
+        batch: &Batch,
+        options: &ForwardOptions<'_>,
+    ) -> Result<Option<GlobalTokens>, ModelError> {
+        let DefaultGlobals::ByHead { separator } = self.globals else {
+            return match options.global_tokens {
+                None => Ok(None),
+                Some(_) => Err(ModelError::NoGlobalTokens {
+                    model_type: self.info.model_type,
+                }),
+            };
+        };
+        let places = match (options.global_tokens, self.info.head) {
+            (Some(places), _) => places.to_vec(),
+            (None, Head::SequenceClassification) => vec![vec![0]; batch.len()],
+            (None, Head::QuestionAnswering) => (0..batch.len())
+                .map(|i| {
+                    let ids = &batch.input_ids()[batch.range(i)];
+                    let end = ids.iter().position(|&id| id == separator);
+                    (0..end.unwrap_or(0) as u32).collect()
+                })
+                .collect(),
+            (None, _) => return Ok(None),
+        };
+        Ok(Some(GlobalTokens::new(batch, places)?))
     }
 }
 
@@ -90,11 +123,14 @@ impl Model for Transformer {
         options: &ForwardOptions<'_>,
     ) -> Result<Outputs, ModelError> {
         let mut hidden_states = Vec::new();
-        let last_hidden_state = self.encoder.forward(session, batch, |x| {
-            if options.hidden_states {
-                hidden_states.push(x.clone());
-            }
-        })?;
+        let globals = self.globals(batch, options)?;
+        let last_hidden_state = self
+            .encoder
+            .forward(session, batch, globals.as_ref(), |x| {
+                if options.hidden_states {
+                    hidden_states.push(x.clone());
+                }
+            })?;
         let mut outputs = Outputs {
             pooler_output: None,
             logits: None,

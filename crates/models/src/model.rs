@@ -134,6 +134,10 @@ pub struct ForwardOptions<'a> {
     /// Compute per-token logits only for these packed rows: a masked-LM head over all tokens is
     /// `[T,V]`, and only the masked ones are wanted.
     pub logit_rows: Option<&'a [u32]>,
+    /// For each sequence the places of the tokens that see all of it and are seen by all of it, where the architecture
+    /// has such tokens (Longformer). By default those that `transformers` takes for the head: the first of a sequence
+    /// that is classified, those of a question before its separator, else none.
+    pub global_tokens: Option<&'a [Vec<u32>]>,
 }
 
 /// What a forward pass gives: packed rows, named as in `transformers`.

@@ -30,7 +30,9 @@ pub(crate) const MODERN_BERT: Family = Family {
             up: Up::Gated("mlp.Wi"),
             down: "mlp.Wo",
             output_norm: "mlp_norm",
+            global: None,
         },
+        relative_bias: None,
         final_norm: Some("final_norm"),
     },
     heads: HeadNames {

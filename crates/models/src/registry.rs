@@ -6,7 +6,9 @@ use crate::albert::ALBERT;
 use crate::bert::BERT;
 use crate::distilbert::DISTILBERT;
 use crate::electra::ELECTRA;
+use crate::longformer::LONGFORMER;
 use crate::modernbert::MODERN_BERT;
+use crate::mpnet::MPNET;
 use crate::nomic::NOMIC_BERT;
 use crate::roberta::{CAMEMBERT, ROBERTA, XLM_ROBERTA};
 use crate::{Config, Head, Model, ModelError};
@@ -48,6 +50,8 @@ pub const REGISTRY: &[Architecture] = &[
     relative_of_bert!("DistilBert", DISTILBERT),
     relative_of_bert!("Electra", ELECTRA),
     relative_of_bert!("Albert", ALBERT),
+    relative_of_bert!("MPNet", MPNET),
+    relative_of_bert!("Longformer", LONGFORMER),
     relative_of_bert!("ModernBert", MODERN_BERT),
     relative_of_bert!("NomicBert", NOMIC_BERT),
 ];

@@ -2,10 +2,31 @@
 
 use std::sync::Arc;
 
-use bertha_autograd::{Session, Var, ops};
+use bertha_autograd::ops::{self, Projections};
+use bertha_autograd::{Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
-use crate::{Batch, Linear, NnError, Rotary};
+use crate::{Batch, GlobalTokens, Linear, NnError, Rotary};
+
+/// What attention reads beside the tokens' vectors.
+#[derive(Clone, Copy)]
+pub struct AttentionContext<'a> {
+    /// Which rows belong together.
+    pub batch: &'a Batch,
+    /// What is added to scores by head and distance, `[H, 2·reach + 1]`.
+    pub bias: Option<&'a Var>,
+    /// The global tokens, of layers that see windows.
+    pub globals: Option<&'a GlobalTokens>,
+}
+
+/// The projections by which global tokens see all of their sequence (Beltagy et al. 2020,
+/// <https://arxiv.org/abs/2004.05150>).
+pub struct GlobalProjections {
+    /// `[T,N]` to `[T,H·D]`.
+    pub query: Linear,
+    /// Keys and values side by side, `[T,N]` to `[T,2·H·D]`.
+    pub key_value: Linear,
+}
 
 /// Scaled dot-product self-attention over each sequence of a batch
 /// (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>).
@@ -16,6 +37,7 @@ pub struct SelfAttention {
     head_dim: usize,
     mask: Mask,
     rotary: Option<Arc<Rotary>>,
+    global: Option<GlobalProjections>,
     /// Probability that an attention weight is dropped in training.
     weight_dropout: f32,
     /// Probability that a value of the output is dropped in training.
@@ -44,6 +66,7 @@ impl SelfAttention {
             heads,
             mask: Mask::Full,
             rotary: None,
+            global: None,
             weight_dropout: 0.0,
             dropout: 0.0,
         })
@@ -70,48 +93,98 @@ impl SelfAttention {
         self
     }
 
+    /// Sets the projections of global tokens; without, these see what their window has, as the others do.
+    #[must_use]
+    pub fn with_global(mut self, projections: GlobalProjections) -> Self {
+        self.global = Some(projections);
+        self
+    }
+
     /// `x[T,N]` to `residual[T,N] + dropout(attention(x))`, f32.
     ///
     /// # Errors
-    /// When `x` has another width than the layer or another length than the batch.
+    /// When `x` has another width than the layer or another length than the batch, or the bias is not of this layer's heads.
     pub fn forward(
         &self,
         session: &Session,
         x: &Var,
-        batch: &Batch,
+        context: AttentionContext<'_>,
         residual: &Var,
     ) -> Result<Var, NnError> {
+        let cu_seqlens = context.batch.cu_seqlens();
         let mut qkv = self.qkv.forward(session, x)?;
         if let Some(rotary) = &self.rotary {
-            let lengths = batch.cu_seqlens().windows(2).map(|ends| ends[1] - ends[0]);
-            let table = rotary.table(lengths.max().unwrap_or(0) as usize);
-            qkv = ops::rope(session, qkv, batch.cu_seqlens(), 2 * self.heads, &table)?;
+            let table = rotary.table(context.batch.longest());
+            qkv = ops::rope(session, qkv, cu_seqlens, 2 * self.heads, &table)?;
         }
-        let shape = AttentionShape {
+        let globals = context.globals.filter(|globals| !globals.rows().is_empty());
+        let mask = match (&self.mask, globals) {
+            (&Mask::Window { left, right }, Some(globals)) => Mask::Global {
+                left,
+                right,
+                tokens: Arc::clone(globals.places()),
+            },
+            (mask, _) => mask.clone(),
+        };
+        let (shape, dropout) = (self.shape(), self.weight_dropout);
+        let mut seen = match context.bias {
+            None => ops::attention(session, &qkv, cu_seqlens, mask, shape, dropout)?,
+            bias => {
+                let qkv = Projections::Together(&qkv);
+                ops::masked_attention(session, qkv, cu_seqlens, mask, bias, shape, dropout)?
+            }
+        };
+        drop(qkv);
+        if let (Some(projections), Some(globals)) = (&self.global, globals) {
+            let rows = self.of_globals(session, x, cu_seqlens, projections, globals)?;
+            seen = ops::replace_rows(session, seen, globals.rows(), &rows)?;
+        }
+        self.output
+            .forward_dropout_add(session, &seen, self.dropout, residual)
+    }
+
+    /// What global tokens see of their whole sequences, `[G,H·D]`.
+    fn of_globals(
+        &self,
+        session: &Session,
+        x: &Var,
+        cu_seqlens: &[u32],
+        projections: &GlobalProjections,
+        globals: &GlobalTokens,
+    ) -> Result<Var, NnError> {
+        let read = ops::gather_rows(session, x, globals.rows())?;
+        let crossed = Projections::Crossed {
+            queries: &projections.query.forward(session, &read)?,
+            cu_queries: globals.cu_seqlens(),
+            keys_values: &projections.key_value.forward(session, x)?,
+        };
+        let (shape, dropout) = (self.shape(), self.weight_dropout);
+        let mask = Mask::Full;
+        let seen = ops::masked_attention(session, crossed, cu_seqlens, mask, None, shape, dropout)?;
+        Ok(seen)
+    }
+
+    fn shape(&self) -> AttentionShape {
+        AttentionShape {
             heads: self.heads,
             head_dim: self.head_dim,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
-        };
-        let context = ops::attention(
-            session,
-            &qkv,
-            batch.cu_seqlens(),
-            self.mask.clone(),
-            shape,
-            self.weight_dropout,
-        )?;
-        drop(qkv);
-        self.output
-            .forward_dropout_add(session, &context, self.dropout, residual)
+        }
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let global = self.global.iter();
+        let global = global.flat_map(|global| [&global.query, &global.key_value]);
+        [&self.qkv, &self.output].into_iter().chain(global)
     }
 
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
-        self.qkv.parameters() + self.output.parameters()
+        self.linears().map(Linear::parameters).sum()
     }
 
     /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
-        self.qkv.bytes() + self.output.bytes()
+        self.linears().map(Linear::bytes).sum()
     }
 }

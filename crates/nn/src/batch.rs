@@ -233,6 +233,12 @@ impl Batch {
         &self.cu_seqlens[..self.len()]
     }
 
+    /// Tokens of the longest sequence; 0 in a batch of none.
+    pub fn longest(&self) -> usize {
+        let lengths = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]);
+        lengths.max().unwrap_or(0) as usize
+    }
+
     /// The rows of sequence `i`.
     pub fn range(&self, i: usize) -> std::ops::Range<usize> {
         self.cu_seqlens[i] as usize..self.cu_seqlens[i + 1] as usize

@@ -183,6 +183,7 @@ impl Engine {
             let options = ForwardOptions {
                 hidden_states: false,
                 logit_rows: rows.map(|_| wanted.as_slice()),
+                global_tokens: None,
             };
             let outputs = self.model.forward(&self.session, &batch, &options)?;
             take(Ran {

@@ -127,6 +127,7 @@ impl Forward {
         let options = ForwardOptions {
             hidden_states: self.hidden_states,
             logit_rows: None,
+            global_tokens: None,
         };
         let within = |failure: Failure| failure.within(self.input.display());
         let outputs = model.forward(&session, &batch, &options);

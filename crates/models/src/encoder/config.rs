@@ -40,6 +40,10 @@ pub struct EncoderConfig {
     pub norm_order: NormOrder,
     /// Which layers have a bias.
     pub biases: Biases,
+    /// Buckets of distances, where a bias goes by them.
+    pub relative_buckets: usize,
+    /// Which tokens are global where nobody says.
+    pub global_tokens: DefaultGlobals,
     /// What sets the attention of each layer apart; empty: nothing.
     pub layer_kinds: Vec<LayerKind>,
     /// What the heads read from config.json.
@@ -78,6 +82,19 @@ pub struct LayerKind {
     pub window: Option<usize>,
     /// The base of rotary positions, where there are any.
     pub rope_theta: Option<f64>,
+}
+
+/// Which tokens are global where nobody says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultGlobals {
+    /// None: there are no global tokens.
+    Never,
+    /// By the head: the first of a sequence that is classified, those of the question, which ends at this id, where an
+    /// answer is sought, else none.
+    ByHead {
+        /// The separator's id.
+        separator: u32,
+    },
 }
 
 /// What the heads read from config.json.
@@ -197,6 +214,8 @@ impl EncoderConfig {
                 feed_forward: Bias::Present,
                 norm: Bias::Present,
             },
+            relative_buckets: 0,
+            global_tokens: DefaultGlobals::Never,
             layer_kinds: Vec::new(),
             head: HeadConfig {
                 activation: hidden_act,

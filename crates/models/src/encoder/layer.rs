@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bertha_autograd::{Session, Var};
 use bertha_nn::{
-    Batch, FeedForward, LayerNorm, Linear, Mask, NnError, Rotary, SelfAttention, Weights,
+    AttentionContext, FeedForward, GlobalProjections, LayerNorm, Linear, Mask, NnError, Rotary,
+    SelfAttention, Weights,
 };
 
 use super::{EncoderConfig, NormOrder};
@@ -17,6 +18,8 @@ pub(crate) struct LayerNames {
     pub(crate) up: Up,
     pub(crate) down: &'static str,
     pub(crate) output_norm: &'static str,
+    /// The queries, keys and values of global tokens, where there are such projections.
+    pub(crate) global: Option<[&'static str; 3]>,
 }
 
 /// The layers that give queries, keys and values.
@@ -49,6 +52,7 @@ impl LayerNames {
         up: Up::Plain("intermediate.dense"),
         down: "output.dense",
         output_norm: "output.LayerNorm",
+        global: None,
     };
 }
 
@@ -101,6 +105,12 @@ impl Layer {
         if let Some(rotary) = rotary {
             attention = attention.with_rotary(rotary);
         }
+        if let Some([query, key, value]) = names.global {
+            attention = attention.with_global(GlobalProjections {
+                query: linear(query, n, n, biases.attention)?,
+                key_value: stacked(&[key, value], n, biases.attention)?,
+            });
+        }
         let mut feed_forward = FeedForward::new(up, down, config.hidden_act)
             .with_dropout(dropout.inner, dropout.feed_forward);
         if !matches!(names.up, Up::Plain(_)) {
@@ -120,14 +130,19 @@ impl Layer {
     }
 
     /// `x[T,N]` to `[T,N]`.
-    pub(super) fn forward(&self, session: &Session, x: Var, batch: &Batch) -> Result<Var, NnError> {
+    pub(super) fn forward(
+        &self,
+        session: &Session,
+        x: Var,
+        context: AttentionContext<'_>,
+    ) -> Result<Var, NnError> {
         let normed = |norm: Option<&LayerNorm>, x: Var| match norm {
             Some(norm) => norm.forward(session, x),
             None => Ok(x),
         };
         match self.order {
             NormOrder::Post => {
-                let attended = self.attention.forward(session, &x, batch, &x)?;
+                let attended = self.attention.forward(session, &x, context, &x)?;
                 drop(x);
                 let x = normed(self.attention_norm.as_ref(), attended)?;
                 let fed = self.feed_forward.forward(session, &x, &x)?;
@@ -136,7 +151,7 @@ impl Layer {
             }
             NormOrder::Pre { .. } => {
                 let read = normed(self.attention_norm.as_ref(), x.clone())?;
-                let x = self.attention.forward(session, &read, batch, &x)?;
+                let x = self.attention.forward(session, &read, context, &x)?;
                 drop(read);
                 let read = self.output_norm.forward(session, x.clone())?;
                 self.feed_forward.forward(session, &read, &x)

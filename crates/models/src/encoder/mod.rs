@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use bertha_autograd::{Session, Var, ops};
 use bertha_nn::{
-    Batch, Bias, EmbeddingNames, EmbeddingSizes, Embeddings, LayerNorm, Linear, NnError, Rotary,
-    Weights,
+    AttentionContext, Batch, Bias, EmbeddingNames, EmbeddingSizes, Embeddings, GlobalTokens,
+    LayerNorm, Linear, NnError, RelativePositionBias, Rotary, Weights,
 };
 
 use crate::ModelError;
-pub use config::{Biases, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions};
+pub use config::{
+    Biases, DefaultGlobals, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions,
+};
 pub(crate) use config::{Keys, MAX_SIZE};
 use layer::Layer;
 pub(crate) use layer::{LayerNames, Projections, Up};
@@ -38,6 +40,8 @@ pub(crate) struct EncoderNames {
     /// The path of layer `inner` of set `group`.
     pub(crate) layer_path: fn(group: usize, inner: usize) -> String,
     pub(crate) layer: LayerNames,
+    /// The table of biases by distance, where there is one.
+    pub(crate) relative_bias: Option<&'static str>,
     /// The norm after the last layer, where there is one.
     pub(crate) final_norm: Option<&'static str>,
 }
@@ -49,6 +53,7 @@ impl EncoderNames {
         widen: Widen::No,
         layer_path: |layer, _| format!("encoder.layer.{layer}"),
         layer: LayerNames::BERT,
+        relative_bias: None,
         final_norm: None,
     };
 }
@@ -59,6 +64,7 @@ pub(crate) struct Encoder {
     widen: Option<Linear>,
     /// Sets of layers.
     groups: Vec<Vec<Layer>>,
+    relative_bias: Option<RelativePositionBias>,
     final_norm: Option<LayerNorm>,
     /// Applications of a set.
     layers: usize,
@@ -117,6 +123,12 @@ impl Encoder {
             groups: (0..config.num_hidden_groups)
                 .map(&mut group)
                 .collect::<Result<_, _>>()?,
+            relative_bias: (names.relative_bias)
+                .map(|name| {
+                    let (buckets, heads) = (config.relative_buckets, config.num_attention_heads);
+                    RelativePositionBias::load(&weights.at(name), buckets, heads)
+                })
+                .transpose()?,
             final_norm: (names.final_norm)
                 .map(|name| LayerNorm::load_with(&weights.at(name), to, eps, norm_bias))
                 .transpose()?,
@@ -132,6 +144,7 @@ impl Encoder {
         &self,
         session: &Session,
         batch: &Batch,
+        globals: Option<&GlobalTokens>,
         mut each: impl FnMut(&Var),
     ) -> Result<Var, ModelError> {
         let positions = self.positions(batch)?;
@@ -141,10 +154,18 @@ impl Encoder {
             x = widen.forward(session, &x)?;
         }
         each(&x);
+        let bias = (self.relative_bias.as_ref())
+            .map(|bias| bias.by_distance(session, batch.longest()))
+            .transpose()?;
+        let context = AttentionContext {
+            batch,
+            bias: bias.as_ref(),
+            globals,
+        };
         for i in 0..self.layers {
             let group = &self.groups[i * self.groups.len() / self.layers];
             for (inner, layer) in group.iter().enumerate() {
-                x = layer.forward(session, x, batch)?;
+                x = layer.forward(session, x, context)?;
                 // What the last layer gives is seen normalised.
                 if let Some(norm) = &self.final_norm
                     && i + 1 == self.layers
@@ -194,14 +215,19 @@ impl Encoder {
     pub(crate) fn parameters(&self) -> usize {
         let layers: usize = self.each_layer().map(Layer::parameters).sum();
         let widen = self.widen.as_ref().map_or(0, Linear::parameters);
-        let norm = self.final_norm.as_ref().map_or(0, LayerNorm::parameters);
-        self.embeddings.parameters() + widen + layers + norm
+        self.embeddings.parameters() + widen + layers + self.others()
     }
 
     pub(crate) fn bytes(&self) -> usize {
         let layers: usize = self.each_layer().map(Layer::bytes).sum();
         let widen = self.widen.as_ref().map_or(0, Linear::bytes);
-        let norm = self.final_norm.as_ref().map_or(0, LayerNorm::parameters);
-        self.embeddings.bytes() + widen + layers + norm * size_of::<f32>()
+        self.embeddings.bytes() + widen + layers + self.others() * size_of::<f32>()
+    }
+
+    /// Parameters of neither embeddings nor layers.
+    fn others(&self) -> usize {
+        let bias = self.relative_bias.as_ref();
+        self.final_norm.as_ref().map_or(0, LayerNorm::parameters)
+            + bias.map_or(0, RelativePositionBias::parameters)
     }
 }

@@ -88,6 +88,7 @@ pub fn evaluate(
         }
         let options = ForwardOptions {
             logit_rows: rows.as_deref(),
+            global_tokens: None,
             ..ForwardOptions::default()
         };
         let mut outputs = model.forward(&session, &batch.batch, &options)?;

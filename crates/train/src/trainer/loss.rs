@@ -56,6 +56,7 @@ pub fn batch_loss(
     let rows = labelled_rows(&batch.targets);
     let options = ForwardOptions {
         logit_rows: rows.as_deref(),
+        global_tokens: None,
         ..ForwardOptions::default()
     };
     let outputs = model.forward(session, &batch.batch, &options)?;
