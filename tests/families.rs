@@ -20,7 +20,7 @@ fn fixtures() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&root).expect("tests/golden/families is in the repository");
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 46, "fixtures are missing from {root:?}");
+    assert!(folders.len() >= 52, "fixtures are missing from {root:?}");
     folders
 }
 
@@ -161,7 +161,7 @@ fn losses_and_gradients_match_pytorch() {
         let wanted = expected.names().filter(|name| name.starts_with("grad."));
         assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
     }
-    assert!(checked >= 38, "{checked} fixtures with labels");
+    assert!(checked >= 43, "{checked} fixtures with labels");
 }
 
 #[test]
@@ -218,7 +218,9 @@ fn what_is_saved_is_what_transformers_saved() {
                 "{name}"
             );
         }
-        for name in theirs.names() {
+        // `transformers` saves a pooler with every BigBird, also where nothing reads it.
+        let unread = |name: &str| name.starts_with("bert.pooler") && class.starts_with("BigBird");
+        for name in theirs.names().filter(|name| !unread(name)) {
             assert!(ours.contains(name), "{folder:?}: {name} is not saved");
         }
     }

@@ -45,6 +45,11 @@ MPNET = dict(
 )
 # Another window in each layer, both shorter than the sequences.
 LONGFORMER = dict(ROBERTA, max_position_embeddings=19, attention_window=[4, 6], sep_token_id=2)
+# Sparse from 15 tokens on.
+BIG_BIRD = dict(
+    BERT_KEYS, max_position_embeddings=40, pad_token_id=0, bos_token_id=1, eos_token_id=2, sep_token_id=2, block_size=2,
+    num_random_blocks=1,
+)
 LABELS = dict(num_labels=4)
 
 # Folder: class, configuration.
@@ -96,6 +101,16 @@ CASES = {
     "longformer_sequence": ("LongformerForSequenceClassification", dict(LONGFORMER, **LABELS)),
     "longformer_token": ("LongformerForTokenClassification", dict(LONGFORMER, **LABELS)),
     "longformer_question": ("LongformerForQuestionAnswering", LONGFORMER),
+    "big_bird_base": ("BigBirdModel", BIG_BIRD),
+    "big_bird_masked_lm": ("BigBirdForMaskedLM", dict(BIG_BIRD, num_random_blocks=3)),
+    "big_bird_full_masked_lm": ("BigBirdForMaskedLM", dict(BIG_BIRD, attention_type="original_full")),
+    # Too short to be sparse.
+    "big_bird_sequence": ("BigBirdForSequenceClassification", dict(BIG_BIRD, **LABELS)),
+    "big_bird_token": (
+        "BigBirdForTokenClassification",
+        dict(BIG_BIRD, use_bias=False, rescale_embeddings=True, **LABELS),
+    ),
+    "big_bird_question": ("BigBirdForQuestionAnswering", BIG_BIRD),
     "nomic_bert_base": ("NomicBertModel", NOMIC_BERT),
     "nomic_bert_masked_lm": ("NomicBertForMaskedLM", NOMIC_BERT),
     "nomic_bert_sequence": ("NomicBertForSequenceClassification", dict(NOMIC_BERT, **LABELS)),
@@ -103,6 +118,7 @@ CASES = {
 }
 
 
+SPARSE = ["big_bird_base", "big_bird_masked_lm", "big_bird_full_masked_lm", "big_bird_token", "big_bird_question"]
 # Cases with global tokens of their own.
 GLOBAL = ["longformer_base", "longformer_global_masked_lm", "longformer_token"]
 
@@ -155,6 +171,10 @@ def inputs_of(name, model, lengths, seed):
     elif name == "longformer_question":
         # A question of two tokens, then a text: separators where `transformers` wants three.
         ids[:, [3, 4, -1]] = config.sep_token_id
+    elif name == "big_bird_question":
+        # Without token types: they follow from the question, which ends at the separator.
+        ids[:, 5] = config.sep_token_id
+        return {"input_ids": ids, "attention_mask": mask}
     if getattr(config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = types
     return inputs
@@ -211,7 +231,9 @@ def run(model, inputs, labels, saved):
     tensors = {}
     for name, value in out.items():
         if name == "hidden_states":
-            tensors.update({f"hidden_states.{i}": h for i, h in enumerate(value)})
+            # BigBird's are still padded to whole blocks.
+            width = inputs["input_ids"].shape[1]
+            tensors.update({f"hidden_states.{i}": h[:, :width] for i, h in enumerate(value)})
         elif value is not None:
             tensors[name] = value
     if labels:
@@ -234,6 +256,9 @@ def case(name, cls, config, seed):
         (folder / "config.json").write_bytes(config_file)
     # The loss of question answering in `transformers` depends on padding: no padding there.
     lengths = [9, 9, 9] if name.endswith("question") else [1, 11, 6]
+    # BigBird pads a batch to one length, whose last block is another sequence's padding: sequences of one length.
+    if name in SPARSE:
+        lengths = [25, 25] if name == "big_bird_masked_lm" else [17, 17, 17]
     if name in ["mpnet_base", "mpnet_masked_lm"]:
         lengths = [148, 3]
     inputs = inputs_of(name, model, lengths, seed + 1)

@@ -2,7 +2,7 @@
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Projections, Up, Widen};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const ALBERT: Family = Family {
@@ -40,7 +40,7 @@ pub(crate) const ALBERT: Family = Family {
             decoder: "predictions.decoder.weight",
         },
         transform: false,
-        spans: "qa_outputs",
+        spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
     },
 };

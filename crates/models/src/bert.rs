@@ -2,7 +2,7 @@
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 
 pub(crate) const BERT: Family = Family {
     model_type: "bert",
@@ -20,7 +20,7 @@ pub(crate) const BERT: Family = Family {
             decoder: "cls.predictions.decoder.weight",
         },
         transform: false,
-        spans: "qa_outputs",
+        spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
     },
 };

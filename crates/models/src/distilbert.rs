@@ -4,7 +4,7 @@ use bertha_nn::Activation;
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Projections, Up};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const DISTILBERT: Family = Family {
@@ -32,7 +32,7 @@ pub(crate) const DISTILBERT: Family = Family {
         pooler: None,
         sequence: SequenceNames::Own {
             dense: "pre_classifier",
-            activation: Activation::Relu,
+            activation: Some(Activation::Relu),
             dropout_first: false,
             out: "classifier",
         },
@@ -44,7 +44,7 @@ pub(crate) const DISTILBERT: Family = Family {
             decoder: "vocab_projector.weight",
         },
         transform: false,
-        spans: "qa_outputs",
+        spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
     },
 };

@@ -6,7 +6,7 @@ use bertha_nn::Activation;
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys, Widen};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const ELECTRA: Family = Family {
@@ -21,7 +21,7 @@ pub(crate) const ELECTRA: Family = Family {
         pooler: None,
         sequence: SequenceNames::Own {
             dense: "classifier.dense",
-            activation: Activation::GeluErf,
+            activation: Some(Activation::GeluErf),
             dropout_first: true,
             out: "classifier.out_proj",
         },
@@ -33,7 +33,7 @@ pub(crate) const ELECTRA: Family = Family {
             decoder: "generator_lm_head.weight",
         },
         transform: false,
-        spans: "qa_outputs",
+        spans: SpanNames::Plain("qa_outputs"),
         discriminator: Some([
             "discriminator_predictions.dense",
             "discriminator_predictions.dense_prediction",

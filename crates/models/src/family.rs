@@ -4,7 +4,7 @@ use bertha_autograd::Session;
 use bertha_nn::{Batch, GlobalTokens, Weights};
 
 use crate::encoder::{DefaultGlobals, Encoder, EncoderConfig, EncoderNames};
-use crate::heads::{HeadLayers, HeadNames, HeadSource};
+use crate::heads::{HeadLayers, HeadNames, HeadSource, question_len};
 use crate::{Config, ForwardOptions, Head, Model, ModelError, ModelInfo, Outputs};
 
 /// An architecture of the BERT family: all that sets it apart.
@@ -25,6 +25,9 @@ struct Transformer {
     head: HeadLayers,
     info: ModelInfo,
     globals: DefaultGlobals,
+    separator: u32,
+    /// Whether token types that are not given follow from the question.
+    types_by_question: bool,
 }
 
 impl Family {
@@ -76,33 +79,46 @@ impl Family {
             head: layers,
             info,
             globals: sizes.global_tokens,
+            separator: sizes.separator,
+            types_by_question: sizes.types_by_question && head == Head::QuestionAnswering,
         }))
     }
 }
 
 impl Transformer {
+    /// Type 0 for a question, 1 for what follows.
+    fn types(&self, batch: &Batch) -> Vec<u32> {
+        let mut types = vec![1; batch.tokens()];
+        for i in 0..batch.len() {
+            let range = batch.range(i);
+            let len = question_len(&batch.input_ids()[range.clone()], self.separator);
+            types[range][..len].fill(0);
+        }
+        types
+    }
+
     /// The global tokens of a batch.
     fn globals(
         &self,
         batch: &Batch,
         options: &ForwardOptions<'_>,
     ) -> Result<Option<GlobalTokens>, ModelError> {
-        let DefaultGlobals::ByHead { separator } = self.globals else {
+        if self.globals == DefaultGlobals::Never {
             return match options.global_tokens {
                 None => Ok(None),
                 Some(_) => Err(ModelError::NoGlobalTokens {
                     model_type: self.info.model_type,
                 }),
             };
-        };
+        }
         let places = match (options.global_tokens, self.info.head) {
             (Some(places), _) => places.to_vec(),
             (None, Head::SequenceClassification) => vec![vec![0]; batch.len()],
             (None, Head::QuestionAnswering) => (0..batch.len())
                 .map(|i| {
                     let ids = &batch.input_ids()[batch.range(i)];
-                    let end = ids.iter().position(|&id| id == separator);
-                    (0..end.unwrap_or(0) as u32).collect()
+                    let end = question_len(ids, self.separator) - 1;
+                    (0..end as u32).collect()
                 })
                 .collect(),
             (None, _) => return Ok(None),
@@ -123,6 +139,14 @@ impl Model for Transformer {
         options: &ForwardOptions<'_>,
     ) -> Result<Outputs, ModelError> {
         let mut hidden_states = Vec::new();
+        let typed;
+        let batch = match self.types_by_question && batch.type_ids().is_none() {
+            false => batch,
+            true => {
+                typed = batch.clone().with_type_ids(self.types(batch))?;
+                &typed
+            }
+        };
         let globals = self.globals(batch, options)?;
         let last_hidden_state = self
             .encoder

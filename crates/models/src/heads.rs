@@ -2,8 +2,11 @@
 
 use bertha_autograd::{Session, Var, ops};
 use bertha_nn::{
-    Activation, Batch, Bias, Embeddings, Initial, LayerNorm, Linear, NnError, Pooling, Weights,
+    Activation, Batch, Bias, Embeddings, FeedForward, Initial, LayerNorm, Linear, NnError, Pooling,
+    Weights,
 };
+
+use bertha_tensor::Tensor;
 
 use crate::encoder::{Dropout, EncoderConfig};
 use crate::model::{require_head, wanted_rows};
@@ -17,8 +20,7 @@ pub(crate) struct HeadNames {
     pub(crate) masked_lm: MaskedLmNames,
     /// Whether the heads for tokens and spans read what the masked LM's dense layer and norm make of their input.
     pub(crate) transform: bool,
-    /// The layer that scores the ends of spans.
-    pub(crate) spans: &'static str,
+    pub(crate) spans: SpanNames,
     /// The layers that tell replaced tokens, where there is such a head.
     pub(crate) discriminator: Option<[&'static str; 2]>,
 }
@@ -30,12 +32,27 @@ pub(crate) enum SequenceNames {
     /// It is the head's own; with `dropout_first` values that it reads are dropped too.
     Own {
         dense: &'static str,
-        activation: Activation,
+        /// `None`: what the configuration says.
+        activation: Option<Activation>,
         dropout_first: bool,
         out: &'static str,
     },
     /// It is the masked LM's, with its norm.
     Transformed { out: &'static str },
+}
+
+/// What scores the ends of spans.
+pub(crate) enum SpanNames {
+    /// A layer.
+    Plain(&'static str),
+    /// A feed-forward block with its norm, then a layer; tokens of the question, which ends at the separator, but for the
+    /// first are no answer.
+    Block {
+        up: &'static str,
+        down: &'static str,
+        norm: &'static str,
+        out: &'static str,
+    },
 }
 
 /// `decoder(LayerNorm(act(dense(x))))`, the decoder tied to the word table or not.
@@ -76,11 +93,21 @@ pub(crate) enum HeadLayers {
         dropout: f32,
         out: Linear,
     },
+    BlockSpans(Box<BlockSpans>),
     Discriminator {
         dense: Linear,
         activation: Activation,
         out: Linear,
     },
+}
+
+/// [`SpanNames::Block`], loaded.
+pub(crate) struct BlockSpans {
+    dropout: f32,
+    block: FeedForward,
+    norm: LayerNorm,
+    out: Linear,
+    separator: u32,
 }
 
 /// `LayerNorm(act(dense(x)))`.
@@ -172,7 +199,7 @@ impl HeadLayers {
                 } => Self::Sequence {
                     pooling: Pooling::Cls,
                     dense: linear(dense, n)?,
-                    activation,
+                    activation: activation.unwrap_or(config.head.activation),
                     norm: None,
                     pooled: false,
                     dropout: [if dropout_first { classifier } else { 0.0 }, classifier],
@@ -197,10 +224,31 @@ impl HeadLayers {
                 dropout: tokens,
                 out: linear("classifier", classes)?,
             },
-            Head::QuestionAnswering => Self::Spans {
-                transform: transform()?,
-                dropout: answer,
-                out: linear(names.spans, 2)?,
+            Head::QuestionAnswering => match names.spans {
+                SpanNames::Plain(out) => Self::Spans {
+                    transform: transform()?,
+                    dropout: answer,
+                    out: linear(out, 2)?,
+                },
+                SpanNames::Block {
+                    up,
+                    down,
+                    norm,
+                    out,
+                } => {
+                    let inner = config.intermediate_size;
+                    let out = linear(out, 2)?;
+                    let up = linear(up, inner)?;
+                    let down = Linear::load(&weights.at(down), inner, n, Bias::Present)?;
+                    Self::BlockSpans(Box::new(BlockSpans {
+                        dropout: answer,
+                        block: FeedForward::new(up, down, config.hidden_act)
+                            .with_dropout(0.0, answer),
+                        norm: LayerNorm::load(&weights.at(norm), n, config.layer_norm_eps)?,
+                        out,
+                        separator: config.separator,
+                    }))
+                }
             },
             Head::ReplacedTokenDetection => {
                 let [dense, out] = names.discriminator.ok_or_else(absent)?;
@@ -276,6 +324,20 @@ impl HeadLayers {
                 outputs.start_logits = Some(ops::column(session, &logits, 0)?);
                 outputs.end_logits = Some(ops::column(session, &logits, 1)?);
             }
+            Self::BlockSpans(head) => {
+                let read = ops::dropout(session, x.clone(), head.dropout)?;
+                let fed = head.block.forward(session, &read, x)?;
+                let fed = head.norm.forward(session, fed)?;
+                let logits = head.out.forward(session, &fed)?;
+                let barred = Var::constant(question_barred(batch, head.separator)?);
+                let ends = [0, 1].map(|column| {
+                    let scores = ops::column(session, &logits, column)?;
+                    ops::sub(session, &scores, &barred)
+                });
+                let [start, end] = ends;
+                outputs.start_logits = Some(start?);
+                outputs.end_logits = Some(end?);
+            }
             Self::MaskedLm(head) => {
                 let rows = wanted_rows(session, x, options)?;
                 let rows = head.transform.forward(session, rows)?;
@@ -302,6 +364,7 @@ impl HeadLayers {
             Self::Sequence { dense, out, .. } | Self::Discriminator { dense, out, .. } => {
                 [Some(dense), Some(out)]
             }
+            Self::BlockSpans(head) => [Some(&head.out), None],
             Self::Tokens { transform, out, .. } | Self::Spans { transform, out, .. } => [
                 transform.as_ref().map(|transform| &transform.dense),
                 Some(out),
@@ -317,6 +380,7 @@ impl HeadLayers {
             Self::Tokens { transform, .. } | Self::Spans { transform, .. } => {
                 transform.as_ref().map(|transform| &transform.norm)
             }
+            Self::BlockSpans(head) => Some(&head.norm),
             Self::Base { .. } | Self::Discriminator { .. } => None,
         }
     }
@@ -324,18 +388,41 @@ impl HeadLayers {
     /// Number of parameters that are the head's alone.
     pub(crate) fn parameters(&self) -> usize {
         let linears: usize = self.linears().map(Linear::parameters).sum();
-        let shared = match self {
-            Self::MaskedLm(head) => head.shared,
-            _ => 0,
-        };
-        linears + self.norm().map_or(0, LayerNorm::parameters) - shared
+        let own = linears + self.norm().map_or(0, LayerNorm::parameters);
+        match self {
+            Self::MaskedLm(head) => own - head.shared,
+            Self::BlockSpans(head) => own + head.block.parameters(),
+            _ => own,
+        }
     }
 
     /// Bytes of the weights.
     pub(crate) fn bytes(&self) -> usize {
         let linears: usize = self.linears().map(Linear::bytes).sum();
-        linears + self.norm().map_or(0, LayerNorm::parameters) * size_of::<f32>()
+        let block = match self {
+            Self::BlockSpans(head) => head.block.bytes(),
+            _ => 0,
+        };
+        linears + block + self.norm().map_or(0, LayerNorm::parameters) * size_of::<f32>()
     }
+}
+
+/// What is taken from the scores of a question's tokens, its separator's too, but not from the first one's, `[T]`.
+fn question_barred(batch: &Batch, separator: u32) -> Result<Tensor, ModelError> {
+    let mut barred = vec![0.0f32; batch.tokens()];
+    for i in 0..batch.len() {
+        let range = batch.range(i);
+        let len = question_len(&batch.input_ids()[range.clone()], separator);
+        let end = range.start + len;
+        barred[(range.start + 1).min(end)..end].fill(1e6);
+    }
+    let len = barred.len();
+    Ok(Tensor::from_vec(barred, &[len])?)
+}
+
+/// Tokens of the question, its separator counted; where there is none, the first token.
+pub(crate) fn question_len(ids: &[u32], separator: u32) -> usize {
+    ids.iter().position(|&id| id == separator).unwrap_or(0) + 1
 }
 
 fn transformed(transform: Option<&Transform>, session: &Session, x: Var) -> Result<Var, NnError> {

@@ -9,6 +9,7 @@
 
 mod albert;
 mod bert;
+mod bigbird;
 mod config;
 mod distilbert;
 mod electra;

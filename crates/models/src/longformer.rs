@@ -1,6 +1,8 @@
 //! Longformer (Beltagy et al. 2020, <https://arxiv.org/abs/2004.05150>): RoBERTa whose tokens see a window, and a few global
 //! tokens that see all and are seen by all, through projections of their own.
 
+use bertha_nn::Pattern;
+
 use crate::encoder::{
     DefaultGlobals, EncoderConfig, EncoderNames, Keys, LayerKind, LayerNames, MAX_SIZE,
 };
@@ -40,13 +42,12 @@ fn read(config: &Config) -> Result<EncoderConfig, ModelError> {
         return Err(config.error("attention_window", expected));
     }
     let kind = |window: &usize| LayerKind {
-        window: Some(window / 2),
+        pattern: Pattern::Window(window / 2),
         rope_theta: None,
     };
     read.layer_kinds = windows.iter().map(kind).collect();
     let last = read.vocab_size - 1;
-    read.global_tokens = DefaultGlobals::ByHead {
-        separator: config.size("sep_token_id", Some(2.min(last)), 0..=last)? as u32,
-    };
+    read.separator = config.size("sep_token_id", Some(2.min(last)), 0..=last)? as u32;
+    read.global_tokens = DefaultGlobals::ByHead;
     Ok(read)
 }

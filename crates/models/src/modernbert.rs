@@ -1,14 +1,14 @@
 //! ModernBERT (Warner et al. 2024, <https://arxiv.org/abs/2412.13663>): norms before the blocks, rotary positions, gated
 //! feed-forward, and in two layers of three a window of attention.
 
-use bertha_nn::{Bias, EmbeddingNames, Pooling};
+use bertha_nn::{Bias, EmbeddingNames, Pattern, Pooling};
 
 use crate::encoder::{
     Biases, EncoderConfig, EncoderNames, HeadConfig, Keys, LayerKind, LayerNames, MAX_SIZE,
     NormOrder, Projections, Up, Widen,
 };
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const MODERN_BERT: Family = Family {
@@ -46,7 +46,7 @@ pub(crate) const MODERN_BERT: Family = Family {
             decoder: "decoder.weight",
         },
         transform: true,
-        spans: "classifier",
+        spans: SpanNames::Plain("classifier"),
         discriminator: None,
     },
 };
@@ -74,6 +74,7 @@ fn read(config: &Config) -> Result<EncoderConfig, ModelError> {
     read = read.with_rotary(config, keys.heads.0, kinds)?;
     read.norm_order = NormOrder::Pre { first: false };
     read.biases = Biases {
+        projections: bias("attention_bias", false)?,
         attention: bias("attention_bias", false)?,
         feed_forward: bias("mlp_bias", false)?,
         norm: bias("norm_bias", false)?,
@@ -111,7 +112,10 @@ fn layer_kinds(config: &Config, layers: usize) -> Result<Vec<LayerKind>, ModelEr
         let theta = config.positive(old_key, default)?;
         let theta = config.positive(&format!("rope_parameters.{name}.rope_theta"), theta)?;
         kinds.push(LayerKind {
-            window: (i == 1).then_some(side),
+            pattern: match i {
+                0 => Pattern::Full,
+                _ => Pattern::Window(side),
+            },
             rope_theta: Some(theta),
         });
     }

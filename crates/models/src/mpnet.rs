@@ -7,7 +7,7 @@ use crate::encoder::{
     EncoderConfig, EncoderNames, Keys, LayerNames, MAX_SIZE, Positions, Projections,
 };
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const MPNET: Family = Family {
@@ -32,7 +32,7 @@ pub(crate) const MPNET: Family = Family {
         pooler: Some("pooler.dense"),
         sequence: SequenceNames::Own {
             dense: "classifier.dense",
-            activation: Activation::Tanh,
+            activation: Some(Activation::Tanh),
             dropout_first: true,
             out: "classifier.out_proj",
         },
@@ -44,7 +44,7 @@ pub(crate) const MPNET: Family = Family {
             decoder: "lm_head.decoder.weight",
         },
         transform: false,
-        spans: "qa_outputs",
+        spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
     },
 };

@@ -1,10 +1,10 @@
 //! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): BERT with rotary positions and gated feed-forward.
 
-use bertha_nn::{Activation, Bias, EmbeddingNames};
+use bertha_nn::{Activation, Bias, EmbeddingNames, Pattern};
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerKind, LayerNames, Projections, Up};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const NOMIC_BERT: Family = Family {
@@ -39,7 +39,7 @@ pub(crate) const NOMIC_BERT: Family = Family {
             decoder: "cls.predictions.decoder.weight",
         },
         transform: false,
-        spans: "qa_outputs",
+        spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
     },
 };
@@ -87,11 +87,12 @@ fn read(config: &Config) -> Result<EncoderConfig, ModelError> {
         return Err(config.error("head_dim", expected));
     }
     let kind = LayerKind {
-        window: None,
+        pattern: Pattern::Full,
         rope_theta: Some(config.positive(theta, 1000.0)?),
     };
     let kinds = vec![kind; read.num_hidden_layers];
     read = read.with_rotary(config, keys.heads.0, kinds)?;
+    read.biases.projections = Bias::Absent;
     read.biases.attention = Bias::Absent;
     read.biases.feed_forward = Bias::Absent;
     Ok(read)

@@ -4,6 +4,7 @@ use bertha_nn::Weights;
 
 use crate::albert::ALBERT;
 use crate::bert::BERT;
+use crate::bigbird::BIG_BIRD;
 use crate::distilbert::DISTILBERT;
 use crate::electra::ELECTRA;
 use crate::longformer::LONGFORMER;
@@ -52,6 +53,7 @@ pub const REGISTRY: &[Architecture] = &[
     relative_of_bert!("Albert", ALBERT),
     relative_of_bert!("MPNet", MPNET),
     relative_of_bert!("Longformer", LONGFORMER),
+    relative_of_bert!("BigBird", BIG_BIRD),
     relative_of_bert!("ModernBert", MODERN_BERT),
     relative_of_bert!("NomicBert", NOMIC_BERT),
 ];

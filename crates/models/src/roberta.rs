@@ -7,7 +7,7 @@ use bertha_nn::Activation;
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames};
+use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const ROBERTA: Family = family("roberta", |config| read(config, 50265));
@@ -35,7 +35,7 @@ const fn family(
             pooler: Some("pooler.dense"),
             sequence: SequenceNames::Own {
                 dense: "classifier.dense",
-                activation: Activation::Tanh,
+                activation: Some(Activation::Tanh),
                 dropout_first: true,
                 out: "classifier.out_proj",
             },
@@ -47,7 +47,7 @@ const fn family(
                 decoder: "lm_head.decoder.weight",
             },
             transform: false,
-            spans: "qa_outputs",
+            spans: SpanNames::Plain("qa_outputs"),
             discriminator: None,
         },
     }

@@ -6,7 +6,7 @@ use bertha_autograd::ops::{self, Projections};
 use bertha_autograd::{Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
-use crate::{Batch, GlobalTokens, Linear, NnError, Rotary};
+use crate::{Batch, BlockPattern, GlobalTokens, Linear, NnError, Rotary};
 
 /// What attention reads beside the tokens' vectors.
 #[derive(Clone, Copy)]
@@ -28,6 +28,18 @@ pub struct GlobalProjections {
     pub key_value: Linear,
 }
 
+/// Which keys of its sequence a query sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pattern {
+    /// All.
+    #[default]
+    Full,
+    /// So many tokens to either side, and global tokens where there are some.
+    Window(usize),
+    /// Blocks.
+    Blocks(BlockPattern),
+}
+
 /// Scaled dot-product self-attention over each sequence of a batch
 /// (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>).
 pub struct SelfAttention {
@@ -35,7 +47,7 @@ pub struct SelfAttention {
     output: Linear,
     heads: usize,
     head_dim: usize,
-    mask: Mask,
+    pattern: Pattern,
     rotary: Option<Arc<Rotary>>,
     global: Option<GlobalProjections>,
     /// Probability that an attention weight is dropped in training.
@@ -64,7 +76,7 @@ impl SelfAttention {
             qkv,
             output,
             heads,
-            mask: Mask::Full,
+            pattern: Pattern::Full,
             rotary: None,
             global: None,
             weight_dropout: 0.0,
@@ -81,8 +93,8 @@ impl SelfAttention {
 
     /// Sets which keys a query sees; without, all of its sequence.
     #[must_use]
-    pub fn with_mask(mut self, mask: Mask) -> Self {
-        self.mask = mask;
+    pub fn with_pattern(mut self, pattern: Pattern) -> Self {
+        self.pattern = pattern;
         self
     }
 
@@ -118,15 +130,27 @@ impl SelfAttention {
             qkv = ops::rope(session, qkv, cu_seqlens, 2 * self.heads, &table)?;
         }
         let globals = context.globals.filter(|globals| !globals.rows().is_empty());
-        let mask = match (&self.mask, globals) {
-            (&Mask::Window { left, right }, Some(globals)) => Mask::Global {
-                left,
-                right,
+        let mask = match (self.pattern, globals) {
+            (Pattern::Full, _) => Mask::Full,
+            (Pattern::Window(side), None) => Mask::Window {
+                left: side,
+                right: side,
+            },
+            (Pattern::Window(side), Some(globals)) => Mask::Global {
+                left: side,
+                right: side,
                 tokens: Arc::clone(globals.places()),
             },
-            (mask, _) => mask.clone(),
+            (Pattern::Blocks(blocks), _) => {
+                blocks.mask(context.batch, self.heads, session.is_training())
+            }
         };
-        let (shape, dropout) = (self.shape(), self.weight_dropout);
+        let shape = self.shape();
+        // As in `transformers`, weights over blocks are not dropped.
+        let dropout = match mask {
+            Mask::Blocks(_) => 0.0,
+            _ => self.weight_dropout,
+        };
         let mut seen = match context.bias {
             None => ops::attention(session, &qkv, cu_seqlens, mask, shape, dropout)?,
             bias => {

@@ -233,6 +233,22 @@ impl Batch {
         &self.cu_seqlens[..self.len()]
     }
 
+    /// The batch with other token types, `[T]`.
+    ///
+    /// # Errors
+    /// When they are not as many as the tokens.
+    pub fn with_type_ids(mut self, type_ids: Vec<u32>) -> Result<Self, NnError> {
+        if type_ids.len() != self.tokens() {
+            return Err(NnError::Batch(format!(
+                "{} token types for {} tokens",
+                type_ids.len(),
+                self.tokens()
+            )));
+        }
+        self.type_ids = Some(type_ids);
+        Ok(self)
+    }
+
     /// Tokens of the longest sequence; 0 in a batch of none.
     pub fn longest(&self) -> usize {
         let lengths = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]);

@@ -49,6 +49,10 @@ pub struct Embeddings {
     token_type: Option<Parameter>,
     norm: LayerNorm,
     sizes: EmbeddingSizes,
+    /// What word vectors are multiplied by.
+    scale: f32,
+    /// Probability that a value of the sum is dropped in training, before the norm.
+    dropout: f32,
 }
 
 impl Embeddings {
@@ -78,7 +82,17 @@ impl Embeddings {
             token_type: optional(names.token_type, sizes.types)?,
             norm: LayerNorm::load_with(&weights.at(names.norm), n, eps, norm_bias)?,
             sizes,
+            scale: 1.0,
+            dropout: 0.0,
         })
+    }
+
+    /// Sets what word vectors are multiplied by, and the probability of dropping values of the sum, before the norm, in
+    /// training.
+    #[must_use]
+    pub fn with_scale_and_dropout(mut self, scale: f32, dropout: f32) -> Self {
+        (self.scale, self.dropout) = (scale, dropout);
+        self
     }
 
     /// The embeddings of a batch's `T` tokens, `[T,N]` f32; `positions` are their rows in the position
@@ -95,6 +109,32 @@ impl Embeddings {
         let word = self.word.var();
         let position = self.position.as_ref().map(Parameter::var);
         let token_type = self.token_type.as_ref().map(Parameter::var);
+        if self.scale != 1.0 || (self.dropout > 0.0 && session.is_training()) {
+            // In steps: the fused sum has no room between itself and the norm.
+            let ids = batch.input_ids();
+            let mut sum = ops::embedding(session, &word, ids)?;
+            if self.scale != 1.0 {
+                sum = ops::mul_scalar(session, &sum, f64::from(self.scale))?;
+            }
+            if let Some(table) = &position {
+                let rows = ops::embedding(session, table, positions)?;
+                sum = ops::add(session, &sum, &rows)?;
+            }
+            if let Some(table) = &token_type {
+                let zeros;
+                let types = match batch.type_ids() {
+                    Some(types) => types,
+                    None => {
+                        zeros = vec![0; ids.len()];
+                        &zeros
+                    }
+                };
+                let rows = ops::embedding(session, table, types)?;
+                sum = ops::add(session, &sum, &rows)?;
+            }
+            let sum = ops::dropout(session, sum, self.dropout)?;
+            return self.norm.forward(session, sum);
+        }
         let tables = ops::Tables {
             word: &word,
             position: position.as_ref(),

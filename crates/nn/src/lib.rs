@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod batch;
+mod block_pattern;
 mod embedding;
 mod error;
 mod feed_forward;
@@ -14,15 +15,17 @@ mod global_tokens;
 mod initializer;
 mod layer_norm;
 mod linear;
+mod mt19937;
 mod pooling;
 mod relative_bias;
 mod rotary;
 mod weights;
 
 pub use activation::activation_from_name;
-pub use attention::{AttentionContext, GlobalProjections, SelfAttention};
+pub use attention::{AttentionContext, GlobalProjections, Pattern, SelfAttention};
 pub use batch::Batch;
-pub use bertha_kernels::{Activation, Mask};
+pub use bertha_kernels::Activation;
+pub use block_pattern::BlockPattern;
 pub use embedding::{EmbeddingNames, EmbeddingSizes, Embeddings};
 pub use error::NnError;
 pub use feed_forward::FeedForward;

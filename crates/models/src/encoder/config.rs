@@ -1,6 +1,6 @@
 //! What config.json says of an encoder.
 
-use bertha_nn::{Activation, Bias, Pooling};
+use bertha_nn::{Activation, Bias, Pattern, Pooling};
 
 use crate::{Config, ModelError};
 
@@ -32,6 +32,10 @@ pub struct EncoderConfig {
     pub positions: Positions,
     /// Rows of the token-type table; 0: there is none.
     pub type_vocab_size: usize,
+    /// What word vectors are multiplied by.
+    pub embedding_scale: f32,
+    /// Whether values of embeddings are dropped before the norm, not after it.
+    pub dropout_before_norm: bool,
     /// The feed-forward block's activation.
     pub hidden_act: Activation,
     /// What LayerNorm adds to the variance.
@@ -44,6 +48,10 @@ pub struct EncoderConfig {
     pub relative_buckets: usize,
     /// Which tokens are global where nobody says.
     pub global_tokens: DefaultGlobals,
+    /// The id that ends a question, where the model must know.
+    pub separator: u32,
+    /// Whether token types, where none are given to answer a question, are 0 for the question and 1 for the text.
+    pub types_by_question: bool,
     /// What sets the attention of each layer apart; empty: nothing.
     pub layer_kinds: Vec<LayerKind>,
     /// What the heads read from config.json.
@@ -67,7 +75,9 @@ pub enum NormOrder {
 /// Which layers have a bias.
 #[derive(Clone, Copy, Debug)]
 pub struct Biases {
-    /// Those of attention.
+    /// Those that give queries, keys and values.
+    pub projections: Bias,
+    /// That which mixes the heads.
     pub attention: Bias,
     /// Those of the feed-forward block.
     pub feed_forward: Bias,
@@ -78,8 +88,8 @@ pub struct Biases {
 /// What sets the attention of a layer apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LayerKind {
-    /// Tokens that are seen to either side; all of the sequence where absent.
-    pub window: Option<usize>,
+    /// Which keys a query sees.
+    pub pattern: Pattern,
     /// The base of rotary positions, where there are any.
     pub rope_theta: Option<f64>,
 }
@@ -89,12 +99,9 @@ pub struct LayerKind {
 pub enum DefaultGlobals {
     /// None: there are no global tokens.
     Never,
-    /// By the head: the first of a sequence that is classified, those of the question, which ends at this id, where an
+    /// By the head: the first of a sequence that is classified, those of the question before its separator where an
     /// answer is sought, else none.
-    ByHead {
-        /// The separator's id.
-        separator: u32,
-    },
+    ByHead,
 }
 
 /// What the heads read from config.json.
@@ -206,16 +213,21 @@ impl EncoderConfig {
                 0 => 0,
                 default => size("type_vocab_size", default)?,
             },
+            embedding_scale: 1.0,
+            dropout_before_norm: false,
             hidden_act,
             layer_norm_eps: config.positive(keys.eps.0, keys.eps.1)? as f32,
             norm_order: NormOrder::Post,
             biases: Biases {
+                projections: Bias::Present,
                 attention: Bias::Present,
                 feed_forward: Bias::Present,
                 norm: Bias::Present,
             },
             relative_buckets: 0,
             global_tokens: DefaultGlobals::Never,
+            separator: 0,
+            types_by_question: false,
             layer_kinds: Vec::new(),
             head: HeadConfig {
                 activation: hidden_act,

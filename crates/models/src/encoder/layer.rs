@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bertha_autograd::{Session, Var};
 use bertha_nn::{
-    AttentionContext, FeedForward, GlobalProjections, LayerNorm, Linear, Mask, NnError, Rotary,
+    AttentionContext, FeedForward, GlobalProjections, LayerNorm, Linear, NnError, Rotary,
     SelfAttention, Weights,
 };
 
@@ -81,8 +81,8 @@ impl Layer {
             Linear::load_stacked(&parts, n, outputs, bias)
         };
         let qkv = match &names.projections {
-            Projections::Separate(names) => stacked(names, n, biases.attention)?,
-            Projections::Together(name) => linear(name, n, 3 * n, biases.attention)?,
+            Projections::Separate(names) => stacked(names, n, biases.projections)?,
+            Projections::Together(name) => linear(name, n, 3 * n, biases.projections)?,
         };
         let mix = linear(names.mix, n, n, biases.attention)?;
         let up = match &names.up {
@@ -95,20 +95,15 @@ impl Layer {
             |name| LayerNorm::load_with(&weights.at(name), n, config.layer_norm_eps, biases.norm);
         let dropout = &config.dropout;
         let mut attention = SelfAttention::new(qkv, mix, config.num_attention_heads)?
+            .with_pattern(kind.pattern)
             .with_dropout(dropout.attention_weights, dropout.attention);
-        if let Some(side) = kind.window {
-            attention = attention.with_mask(Mask::Window {
-                left: side,
-                right: side,
-            });
-        }
         if let Some(rotary) = rotary {
             attention = attention.with_rotary(rotary);
         }
         if let Some([query, key, value]) = names.global {
             attention = attention.with_global(GlobalProjections {
-                query: linear(query, n, n, biases.attention)?,
-                key_value: stacked(&[key, value], n, biases.attention)?,
+                query: linear(query, n, n, biases.projections)?,
+                key_value: stacked(&[key, value], n, biases.projections)?,
             });
         }
         let mut feed_forward = FeedForward::new(up, down, config.hidden_act)

@@ -89,7 +89,12 @@ impl Encoder {
             hidden: config.embedding_size,
         };
         let (eps, norm_bias) = (config.layer_norm_eps, config.biases.norm);
-        let embeddings = Embeddings::load(weights, &names.embeddings, sizes, eps, norm_bias)?;
+        let dropout = match config.dropout_before_norm {
+            true => [config.dropout.embeddings, 0.0],
+            false => [0.0, config.dropout.embeddings],
+        };
+        let embeddings = Embeddings::load(weights, &names.embeddings, sizes, eps, norm_bias)?
+            .with_scale_and_dropout(config.embedding_scale, dropout[0]);
         let (from, to) = (config.embedding_size, config.hidden_size);
         let widen = match names.widen {
             Widen::Always(name) => Some(name),
@@ -135,7 +140,7 @@ impl Encoder {
             layers: config.num_hidden_layers,
             max_tokens: config.max_tokens(),
             positions: config.positions,
-            dropout: config.dropout.embeddings,
+            dropout: dropout[1],
         })
     }
 
