@@ -17,22 +17,6 @@ pub fn read_batch(folder: &Path) -> (Batch, usize) {
     (batch, ids.shape()[1])
 }
 
-/// The places of each sequence's global tokens, where a folder's inputs say.
-pub fn read_globals(folder: &Path, batch: &Batch) -> Option<Vec<Vec<u32>>> {
-    let inputs = Checkpoint::open(folder.join("inputs.safetensors")).unwrap();
-    let mask = inputs.get("global_attention_mask").ok()?;
-    let mask = batch.pack(&mask).unwrap();
-    let sequence = |i| {
-        let mask = &mask[batch.range(i)];
-        (0..)
-            .zip(mask)
-            .filter(|(_, mask)| **mask == 1)
-            .map(|(place, _)| place)
-            .collect()
-    };
-    Some((0..batch.len()).map(sequence).collect())
-}
-
 /// Every tensor of a forward pass under `transformers`' name, token rows padded back.
 pub fn named(outputs: &Outputs, batch: &Batch, columns: usize) -> Vec<(String, Tensor)> {
     let pad = |tensor: &Tensor| batch.pad(tensor, columns).unwrap();

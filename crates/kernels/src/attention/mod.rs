@@ -4,6 +4,7 @@
 mod backward;
 mod dropout;
 mod forward;
+mod layout;
 mod mask;
 #[cfg(test)]
 mod pattern_tests;

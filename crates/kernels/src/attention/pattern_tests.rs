@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{Exec, Isa};
+use crate::{Dropout, Exec, Isa};
 
 struct Random(u64);
 
@@ -136,8 +136,8 @@ fn masks(random: &mut Random, lengths: &[usize], heads: usize) -> [Mask; 5] {
     ]
 }
 
-#[test]
-fn every_mask_equals_dense_attention_under_an_additive_bias() {
+/// Calls with inputs of every mask, with a bias and without, over ragged sequences.
+fn each_case(mut with: impl FnMut(AttentionInputs<'_>, &str, &mut Random)) {
     let mut random = Random(0x1234_5678_9ABC_DEF1);
     for (lengths, heads, head_dim) in [
         (&[1, 0, 5][..], 2, 3),
@@ -184,33 +184,94 @@ fn every_mask_equals_dense_attention_under_an_additive_bias() {
                     bias,
                     shape,
                 };
-                let expected = dense(&inputs);
-                let mut plain = vec![0.0; tokens * width];
-                reference::masked_attention(inputs, None, &mut plain);
-                let compare = |found: &[f32], by: &str| {
-                    for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
-                        let wrong = (f64::from(*a) - b).abs() > 1e-5 || a.is_nan();
-                        assert!(
-                            !wrong,
-                            "{by}, {lengths:?}, {mask:?}, value {i}: {a} for {b}"
-                        );
-                    }
-                };
-                compare(&plain, "reference");
-                for isa in Isa::available() {
-                    let run = |threads| {
-                        let mut out = vec![f32::NAN; tokens * width];
-                        let exec = Exec::with_isa(isa, threads);
-                        masked_attention(&exec, inputs, None, &mut out, None);
-                        out
-                    };
-                    let found = run(1);
-                    compare(&found, isa.name());
-                    assert!(found == run(3), "{isa}: bits depend on threads");
-                }
+                let name = format!("{lengths:?}, {mask:?}, a bias: {}", bias.is_some());
+                with(inputs, &name, &mut random);
             }
         }
     }
+}
+
+#[test]
+fn every_mask_equals_dense_attention_under_an_additive_bias() {
+    each_case(|inputs, name, _| {
+        let expected = dense(&inputs);
+        let mut plain = vec![0.0; expected.len()];
+        reference::masked_attention(inputs, None, &mut plain);
+        let compare = |found: &[f32], by: &str| {
+            for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+                let wrong = (f64::from(*a) - b).abs() > 1e-5 || a.is_nan();
+                assert!(!wrong, "{by}, {name}, value {i}: {a} for {b}");
+            }
+        };
+        compare(&plain, "reference");
+        for isa in Isa::available() {
+            let run = |threads| {
+                let mut out = vec![f32::NAN; expected.len()];
+                let exec = Exec::with_isa(isa, threads);
+                masked_attention(&exec, inputs, None, &mut out, None);
+                out
+            };
+            let found = run(1);
+            compare(&found, isa.name());
+            assert!(found == run(3), "{isa}: bits depend on threads");
+        }
+    });
+}
+
+/// Compares gradients with the reference's, on every instruction set and for any number of threads.
+fn compare_gradients(
+    inputs: AttentionInputs<'_>,
+    dropout: Option<&AttentionDropout<'_>>,
+    name: &str,
+    random: &mut Random,
+) {
+    let len = inputs.queries.tokens() * inputs.shape.heads * inputs.shape.head_dim;
+    let dout = random.values(len);
+    let expected = reference::masked_attention_backward(inputs, dropout, &dout);
+    let expected = [expected.q, expected.k, expected.v, expected.bias];
+    for isa in Isa::available() {
+        let run = |threads| {
+            let exec = Exec::with_isa(isa, threads);
+            let (mut out, mut lse) = (
+                vec![f32::NAN; len],
+                vec![f32::NAN; inputs.queries.tokens() * inputs.shape.heads],
+            );
+            masked_attention(&exec, inputs, dropout, &mut out, Some(&mut lse));
+            let found = masked_attention_backward(&exec, inputs, dropout, &out, &lse, &dout);
+            [found.q, found.k, found.v, found.bias]
+        };
+        let found = run(1);
+        for (what, (found, expected)) in ["dq", "dk", "dv", "dbias"]
+            .iter()
+            .zip(found.iter().zip(&expected))
+        {
+            assert_eq!(found.len(), expected.len(), "{isa}, {name}: {what}");
+            let scale = expected.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+            for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+                let close = (a - b).abs() <= 2e-5 * scale;
+                assert!(close, "{isa}, {name}: {what}[{i}] is {a} for {b}");
+            }
+        }
+        assert!(found == run(3), "{isa}: bits depend on threads");
+    }
+}
+
+#[test]
+fn gradients_under_every_mask_agree_with_the_reference() {
+    let dropout = AttentionDropout {
+        dropout: Dropout {
+            probability: 0.2,
+            seed: 5,
+            stream: 1,
+            site: 2,
+            step: 3,
+        },
+        rows: None,
+    };
+    each_case(|inputs, name, random| {
+        compare_gradients(inputs, None, name, random);
+        compare_gradients(inputs, Some(&dropout), name, random);
+    });
 }
 
 #[test]
@@ -255,4 +316,5 @@ fn queries_of_their_own_see_all_keys() {
             assert!((a - b).abs() < 1e-5, "{isa}: {a} for {b}");
         }
     }
+    compare_gradients(inputs, None, "queries of their own", &mut random);
 }

@@ -11,11 +11,16 @@
 //! 144 keys by 144 queries: scores and `dO·Vᵀ` come as in the forward pass, keys down and queries across, which is the
 //! strip that dQ takes; for dK and dV strips are turned.
 
+mod pattern;
+
+pub use pattern::masked_attention_backward;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
 use super::dropout::{AttentionDropout, Factors};
-use super::{AttentionInputs, AttentionShape, Mask, Segments, Strided, check, reference, row};
+use super::layout::{DEAD, Rule};
+use super::{AttentionInputs, AttentionShape, Mask, Segments, Strided, check, row};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -25,6 +30,7 @@ use crate::gemm::tile::{
 };
 use crate::simd::math::exp;
 use crate::simd::{Kernel, Simd};
+use pattern::SharedRows;
 
 /// Keys, and queries, in a block: whole tiles of every tier either way. Weights and their gradients take 83 KiB each.
 const BLOCK: usize = 144;
@@ -97,21 +103,24 @@ pub fn attention_backward(
         "gradients have {tokens} rows"
     );
     if mask != Mask::Full {
-        return plain(
-            AttentionInputs {
-                q,
-                k,
-                v,
-                queries: segments,
-                keys: segments,
-                mask: &mask,
-                bias: None,
-                shape,
-            },
-            dropout,
-            dout,
-            gradients,
-        );
+        let inputs = AttentionInputs {
+            q,
+            k,
+            v,
+            queries: segments,
+            keys: segments,
+            mask: &mask,
+            bias: None,
+            shape,
+        };
+        let shared = SharedMut::new(gradients.data);
+        let to = columns.map(|column| SharedRows {
+            data: &shared,
+            stride,
+            column,
+        });
+        pattern::run(exec, inputs, dropout, out, lse, dout, to);
+        return;
     }
     let sequences: Vec<Range<usize>> = segments
         .ranges()
@@ -138,47 +147,6 @@ pub fn attention_backward(
             });
         });
     });
-}
-
-/// The gradients of [`masked_attention`](crate::masked_attention()), whose `out[Tq, H·D]` and `lse[Tq, H]` these are, for
-/// `dout[Tq, H·D]`; the other arguments must be the same as there.
-///
-/// # Panics
-/// As [`masked_attention`](crate::masked_attention()), and when `out`, `lse` or `dout` has another length.
-pub fn masked_attention_backward(
-    _exec: &Exec,
-    inputs: AttentionInputs<'_>,
-    dropout: Option<&AttentionDropout<'_>>,
-    out: &[f32],
-    lse: &[f32],
-    dout: &[f32],
-) -> reference::MaskedGradients<f32> {
-    let rows = inputs.queries.tokens();
-    let width = inputs.shape.heads * inputs.shape.head_dim;
-    assert_eq!(out.len(), rows * width, "out is [{rows}, {width}]");
-    assert_eq!(dout.len(), rows * width, "dout is [{rows}, {width}]");
-    assert_eq!(lse.len(), rows * inputs.shape.heads, "lse is [Tq, H]");
-    reference::masked_attention_backward(inputs, dropout, dout)
-}
-
-/// The gradients under a mask, by the reference: in time linear in the keys that are seen, but on one thread.
-fn plain(
-    inputs: AttentionInputs<'_>,
-    dropout: Option<&AttentionDropout<'_>>,
-    dout: &[f32],
-    to: AttentionGradients<'_>,
-) {
-    let cu_seqlens = inputs.keys.cu_seqlens;
-    if let Err(wrong) = inputs.mask.check(cu_seqlens, inputs.shape.heads) {
-        panic!("{wrong}");
-    }
-    let width = inputs.shape.heads * inputs.shape.head_dim;
-    let found = reference::masked_attention_backward(inputs, dropout, dout);
-    for (column, from) in [(to.q, found.q), (to.k, found.k), (to.v, found.v)] {
-        for (t, from) in from.chunks_exact(width).enumerate() {
-            to.data[t * to.stride + column..][..width].copy_from_slice(from);
-        }
-    }
 }
 
 thread_local! {
@@ -254,20 +222,7 @@ impl Kernel for Head<'_> {
             (dout, &mut scratch.dout_panels, width, panels),
         ] {
             let to = to.at_least(pieces * dim * rows);
-            for (i, to) in to.chunks_exact_mut(dim * rows).enumerate() {
-                let from = row(of, column, first + i * rows);
-                let kept = rows.min(count - i * rows);
-                if kept < rows {
-                    to.fill(0.0);
-                }
-                simd.vectorize(Pack {
-                    from,
-                    stride: of.stride,
-                    count: kept,
-                    to,
-                    width: rows,
-                });
-            }
+            pack_pieces(simd, of, column, first..first + count, dim, rows, to);
         }
         for (of, to) in [
             (self.k, &mut scratch.key_rows),
@@ -300,6 +255,7 @@ impl Kernel for Head<'_> {
             padded,
             scale: self.shape.scale,
             dropout: self.dropout,
+            rule: None,
             key_strips: &scratch.key_strips,
             value_strips: &scratch.value_strips,
             query_panels: &scratch.query_panels,
@@ -343,6 +299,47 @@ impl Kernel for Head<'_> {
         for t in 0..count {
             write(0, t, &blocks.dq[t * padded..]);
         }
+    }
+}
+
+/// Lays out rows in panels of a tile's columns: `[panel][D][columns]`.
+#[inline(always)]
+fn pack_panels<S: Simd>(
+    simd: S,
+    of: Strided<'_>,
+    column: usize,
+    rows: Range<usize>,
+    dim: usize,
+    to: &mut [f32],
+) {
+    pack_pieces(simd, of, column, rows, dim, tile_columns::<S>(), to);
+}
+
+/// Lays out rows in pieces of `width` rows: `[piece][D][width]`.
+#[inline(always)]
+fn pack_pieces<S: Simd>(
+    simd: S,
+    of: Strided<'_>,
+    column: usize,
+    rows: Range<usize>,
+    dim: usize,
+    width: usize,
+    to: &mut [f32],
+) {
+    let count = rows.len();
+    for (i, to) in to.chunks_exact_mut(dim * width).enumerate() {
+        let from = row(of, column, rows.start + i * width);
+        let kept = width.min(count - i * width);
+        if kept < width {
+            to.fill(0.0);
+        }
+        simd.vectorize(Pack {
+            from,
+            stride: of.stride,
+            count: kept,
+            to,
+            width,
+        });
     }
 }
 
@@ -392,6 +389,8 @@ struct Blocks<'a> {
     padded: usize,
     scale: f32,
     dropout: Option<&'a AttentionDropout<'a>>,
+    /// Where keys are slots: what their scores are, the first query's place in its sequence, and the gradient of the bias.
+    rule: Option<(Rule<'a>, usize, &'a mut [f64])>,
     key_strips: &'a [f32],
     value_strips: &'a [f32],
     query_panels: &'a [f32],
@@ -488,8 +487,19 @@ impl Blocks<'_> {
                 multiply_vectors(simd, vectors, rows, (strip, height), (b, width), dim, to);
             }
         }
+        if let Some((rule, place, _)) = &self.rule {
+            rule.mask(keys.start, place + query, count, columns, weights);
+        }
         let dropped = self.dropout.is_some();
-        if let Some(dropout) = self.dropout {
+        if let (Some(dropout), Some((rule, ..))) = (self.dropout, &self.rule) {
+            let factors = self.factors[..len].chunks_exact_mut(columns);
+            for (&slot, factors) in rule.slots[keys.clone()].iter().zip(factors) {
+                for (i, factor) in factors[..count].iter_mut().enumerate() {
+                    let row = self.first + query + i;
+                    *factor = dropout.factor(row, self.head, slot as usize) as f32;
+                }
+            }
+        } else if let Some(dropout) = self.dropout {
             let mut names = [0; MOST_COLUMNS];
             for (i, name) in names[..count].iter_mut().enumerate() {
                 *name = dropout.name(self.first + query + i);
@@ -503,6 +513,8 @@ impl Blocks<'_> {
                 mask: &mut self.factors[..len],
             });
         }
+        // Scores under a rule are scaled already.
+        let score_scale = simd.splat(if self.rule.is_some() { 1.0 } else { self.scale });
         let scale = simd.splat(self.scale);
         for at in (0..columns).step_by(S::LANES) {
             let lse = simd.load(&self.lse[query + at..]);
@@ -510,7 +522,7 @@ impl Blocks<'_> {
             let mut place = at;
             while place < len {
                 let score = simd.load(&weights[place..]);
-                let weight = exp(simd, simd.sub(simd.mul(score, scale), lse));
+                let weight = exp(simd, simd.sub(simd.mul(score, score_scale), lse));
                 let mut dp = simd.load(&ds[place..]);
                 let mut kept = weight;
                 if dropped {
@@ -522,6 +534,23 @@ impl Blocks<'_> {
                 simd.store(&mut weights[place..], kept);
                 simd.store(&mut ds[place..], gradient);
                 place += columns;
+            }
+        }
+        if let Some((rule, place, dbias)) = &mut self.rule
+            && let Some(bias) = rule.inputs.bias
+        {
+            let own = self.head * dbias.len();
+            let ds = ds.chunks_exact(columns);
+            for (&slot, ds) in rule.slots[keys]
+                .iter()
+                .zip(ds)
+                .filter(|(slot, _)| **slot != DEAD)
+            {
+                for (i, &gradient) in ds[..count].iter().enumerate() {
+                    let at = bias.at(self.head, *place + query + i, slot as usize) - own;
+                    // Of the score that the bias was added to, which was scaled before.
+                    dbias[at] += f64::from(gradient / self.scale);
+                }
             }
         }
     }
