@@ -11,6 +11,7 @@ mod albert;
 mod bert;
 mod bigbird;
 mod config;
+mod convert;
 mod distilbert;
 mod electra;
 mod encoder;
@@ -29,6 +30,10 @@ mod roberta;
 mod training;
 
 pub use config::Config;
+pub use convert::{Converted, LongModel, convert};
+pub use encoder::{
+    Biases, DefaultGlobals, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions,
+};
 pub use error::ModelError;
 pub use folder::{load, load_with_head};
 pub use loss::{Targets, loss};

@@ -314,7 +314,7 @@ impl EncoderConfig {
     }
 
     /// The longest sequence, in tokens.
-    pub(crate) fn max_tokens(&self) -> usize {
+    pub fn max_tokens(&self) -> usize {
         match self.positions {
             Positions::Columns | Positions::Rotary => self.max_position_embeddings,
             Positions::AfterPadding(pad) => self.max_position_embeddings - pad as usize - 1,
