@@ -121,7 +121,10 @@ pub fn convert(
     let new_head = old.new_head(longformer);
     for name in checkpoint.names() {
         let Some(renamed) = old.rename(name, prefix, longformer, new_head) else {
-            dropped.push(name.to_owned());
+            // Positions 0, 1, …, which old files store: no weights.
+            if !name.ends_with("embeddings.position_ids") {
+                dropped.push(name.to_owned());
+            }
             continue;
         };
         let mut tensor = checkpoint.get(name)?;
@@ -288,11 +291,10 @@ impl Old {
                     (true, false) => &[("cls.predictions", "cls.predictions")],
                     (false, true) => &[("lm_head", "lm_head")],
                 };
-                let found = renames.iter().find_map(|(old, new)| {
+                renames.iter().find_map(|(old, new)| {
                     let rest = name.strip_prefix(old)?;
                     (rest.is_empty() || rest.starts_with('.')).then(|| format!("{new}{rest}"))
-                });
-                found
+                })
             }
             Head::SequenceClassification if self.of_bert => {
                 let rest = name.strip_prefix("classifier.")?;

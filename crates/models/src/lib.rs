@@ -18,6 +18,7 @@ mod encoder;
 mod error;
 mod family;
 mod folder;
+mod globals;
 mod heads;
 mod longformer;
 mod loss;
@@ -31,11 +32,10 @@ mod training;
 
 pub use config::Config;
 pub use convert::{Converted, LongModel, convert};
-pub use encoder::{
-    Biases, DefaultGlobals, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions,
-};
+pub use encoder::{Biases, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions};
 pub use error::ModelError;
-pub use folder::{load, load_with_head};
+pub use folder::{load, load_configured, load_with_head};
+pub use globals::GlobalRule;
 pub use loss::{Targets, loss};
 pub use model::{ForwardOptions, Head, Model, ModelInfo, Outputs, ProblemType};
 pub use registry::{Architecture, REGISTRY, architecture};

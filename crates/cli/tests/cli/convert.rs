@@ -43,5 +43,10 @@ fn a_sentence_encoder_becomes_a_longformer_that_takes_long_texts() {
     let end = format!("{long} john");
     assert_ne!(embed(out, &long), embed(out, &end));
 
+    let first = bertha(&["embed", "--model", out, "--global-tokens", "first", &long]);
+    assert_eq!(first.lines().len(), 1);
+    let model = model.to_str().unwrap();
+    bertha(&["embed", "--model", model, "--global-tokens", "first", text])
+        .refused(1, &["bert models have no global tokens"]);
     bertha(&args).refused(1, &["--overwrite"]);
 }
