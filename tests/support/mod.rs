@@ -1,4 +1,5 @@
 //! Reading fixtures and comparing with them.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::Path;
 

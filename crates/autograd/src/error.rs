@@ -15,6 +15,12 @@ pub enum AutogradError {
         /// The operation's name in [`crate::ops::REGISTRY`].
         op: &'static str,
     },
+    /// A part that ran well in the forward pass failed when the backward pass ran it again.
+    #[error("the backward pass could not run a part of the model again: {reason}")]
+    Recomputation {
+        /// What the part said.
+        reason: String,
+    },
     /// An input's shape does not fit the operation.
     #[error("operation `{op}`: {input} has shape {found:?}, expected {expected}")]
     Shape {

@@ -19,6 +19,8 @@ pub struct Session {
     /// Whether operations on tracked values are recorded.
     records: bool,
     training: Option<Arc<Training>>,
+    /// Whether models keep only the inputs of their layers for the backward pass.
+    checkpoints: bool,
 }
 
 /// What dropout in one training pass is drawn from.
@@ -47,6 +49,45 @@ impl Session {
             pool: Pool::default(),
             records: true,
             training: None,
+            checkpoints: false,
+        }
+    }
+
+    /// The same resources for passes that keep only the inputs of a model's layers for the backward pass, which computes
+    /// the rest again: less memory, more time, the same gradients.
+    #[must_use]
+    pub fn checkpointing(&self, on: bool) -> Self {
+        Self {
+            checkpoints: on,
+            ..self.clone()
+        }
+    }
+
+    /// Whether models keep only the inputs of their layers; see [`Session::checkpointing`].
+    pub fn checkpoints(&self) -> bool {
+        self.checkpoints
+    }
+
+    /// The same pass, of which nothing is recorded: dropout goes on where it is.
+    pub(crate) fn unrecorded(&self) -> Self {
+        Self {
+            records: false,
+            ..self.clone()
+        }
+    }
+
+    /// A pass of its own that begins where this one is now: its dropout will be the same.
+    pub(crate) fn replayed(&self) -> Self {
+        let training = self.training.as_ref().map(|training| {
+            Arc::new(Training {
+                seed: training.seed,
+                step: training.step,
+                site: AtomicU32::new(training.site.load(Ordering::Relaxed)),
+            })
+        });
+        Self {
+            training,
+            ..self.clone()
         }
     }
 

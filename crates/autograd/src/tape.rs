@@ -97,6 +97,15 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Runs the backward passes from `source` on to their end, before any other; gradients of parameters add up as usual.
+    pub(crate) fn nested(
+        &mut self,
+        source: &Source,
+        gradient: Tensor,
+    ) -> Result<(), AutogradError> {
+        run(self.session, source, gradient, self.gradients)
+    }
+
     /// Lets `write` put an input's gradient where it is kept. `write` gets the values and whether to add to them; where
     /// it is not to add they are unspecified. A parameter's gradient is so added up without a tensor in between.
     pub(crate) fn write<T: Element>(

@@ -45,6 +45,17 @@ pub struct PoolStats {
     pub misses: u64,
     /// Bytes kept for later requests, now.
     pub kept_bytes: usize,
+    /// Bytes of buffers in use, now.
+    pub used_bytes: usize,
+    /// The most bytes that were in use at a time, since the pool was made or [`Pool::reset_peak`].
+    pub peak_used_bytes: usize,
+}
+
+impl PoolStats {
+    fn use_more(&mut self, bytes: usize) {
+        self.used_bytes += bytes;
+        self.peak_used_bytes = self.peak_used_bytes.max(self.used_bytes);
+    }
 }
 
 struct Shared {
@@ -109,6 +120,12 @@ impl Pool {
         self.shared.state().stats
     }
 
+    /// Begins to measure the most that is in use from now on.
+    pub fn reset_peak(&self) {
+        let mut state = self.shared.state();
+        state.stats.peak_used_bytes = state.stats.used_bytes;
+    }
+
     /// Frees everything kept.
     pub fn clear(&self) {
         let mut state = self.shared.state();
@@ -137,10 +154,12 @@ impl Shared {
             Some((_, bytes)) => {
                 state.stats.hits += 1;
                 state.stats.kept_bytes -= bytes.len();
+                state.stats.use_more(bytes.len());
                 Some(bytes)
             }
             None => {
                 state.stats.misses += 1;
+                state.stats.use_more(class);
                 None
             }
         }
@@ -148,11 +167,12 @@ impl Shared {
 
     fn give_back(&self, bytes: AlignedBytes) {
         let size = bytes.len();
+        let mut freed = Vec::new();
+        let mut state = self.state();
+        state.stats.used_bytes = state.stats.used_bytes.saturating_sub(size);
         if size > self.limit {
             return;
         }
-        let mut freed = Vec::new();
-        let mut state = self.state();
         while state.stats.kept_bytes + size > self.limit {
             let oldest = state
                 .free

@@ -9,6 +9,7 @@
 mod arithmetic;
 mod attention;
 mod broadcast;
+mod checkpoint;
 mod conv;
 mod dropout;
 mod embedding;
@@ -36,6 +37,7 @@ mod window;
 
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
+pub use checkpoint::checkpoint;
 pub use conv::{Conv2d, conv2d};
 pub use dropout::{dropout, dropout_add};
 pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
@@ -105,6 +107,7 @@ pub const REGISTRY: &[OpInfo] = &[
     masked_attention::INFO,
     replace_rows::INFO,
     rope::INFO,
+    checkpoint::INFO,
     gated::INFO,
     segment_mean::INFO,
     gather::ROWS,

@@ -132,6 +132,17 @@ fn transformer() -> Vec<Case> {
         Case::new("replace_rows", &[&[4, 3], &[2, 3]], |s, x| {
             ops::replace_rows(s, x[0].clone(), &[3, 1], &x[1])
         }),
+        // A part with dropout, one of whose inputs it takes twice; dropout before and after it goes on.
+        Case::new("checkpoint", &[&[3, 4], &[3, 4]], |s, x| {
+            let s = s.training(5, 1);
+            let first = ops::dropout(&s, x[0].clone(), 0.3)?;
+            let y = ops::checkpoint(&s, &[&first, &x[1]], |s, x| {
+                let product = ops::mul(s, &x[0], &x[1])?;
+                let product = ops::dropout(s, product, 0.3)?;
+                ops::add(s, &product, &x[0])
+            })?;
+            ops::dropout(&s, y, 0.3)
+        }),
         // The last columns stay.
         Case::new("rope", &[&[5, 14]], |s, x| {
             let table = Arc::new(RotaryTable::new(3, 6, 100.0));

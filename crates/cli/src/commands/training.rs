@@ -57,6 +57,14 @@ pub struct Training {
     /// Batches whose gradients are added up for one update
     #[arg(long, value_name = "N", default_value = "1", value_parser = positive, help_heading = "Training")]
     gradient_accumulation_steps: usize,
+    /// Keep only the inputs of layers for the backward pass, which computes the rest again: less
+    /// memory, more time, the same weights
+    #[arg(
+        long,
+        visible_alias = "gradient-checkpointing",
+        help_heading = "Training"
+    )]
+    activation_checkpointing: bool,
     /// Largest learning rate
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     learning_rate: Option<f64>,
@@ -214,6 +222,7 @@ impl Training {
                 _ => defaults.batch,
             },
             accumulation: self.gradient_accumulation_steps,
+            activation_checkpointing: self.activation_checkpointing,
             learning_rate: self.learning_rate.unwrap_or(defaults.learning_rate),
             warmup: match self.warmup_steps {
                 Some(steps) => Span::Steps(steps),

@@ -61,7 +61,7 @@ pub(crate) struct Encoder {
     pub(crate) embeddings: Embeddings,
     widen: Option<Linear>,
     /// Sets of layers.
-    groups: Vec<Vec<Layer>>,
+    groups: Vec<Vec<Arc<Layer>>>,
     relative_bias: Option<RelativePositionBias>,
     final_norm: Option<LayerNorm>,
     /// Applications of a set.
@@ -114,7 +114,7 @@ impl Encoder {
         let mut layer = |group, inner| {
             let path = (names.layer_path)(group, inner);
             let rotary = config.kind(group).rope_theta.map(&mut rotary).transpose()?;
-            Layer::load(&weights.at(path), config, &names.layer, group, rotary)
+            Layer::load(&weights.at(path), config, &names.layer, group, rotary).map(Arc::new)
         };
         let mut group = |group| {
             let layers = 0..config.inner_group_num;
@@ -160,15 +160,34 @@ impl Encoder {
         let bias = (self.relative_bias.as_ref())
             .map(|bias| bias.by_distance(session, batch.longest()))
             .transpose()?;
-        let context = AttentionContext {
-            batch,
-            bias: bias.as_ref(),
-            globals,
-        };
+        // What a layer that is run again must own.
+        let kept = (session.checkpoints()).then(|| Arc::new((batch.clone(), globals.cloned())));
         for i in 0..self.layers {
             let group = &self.groups[i * self.groups.len() / self.layers];
             for (inner, layer) in group.iter().enumerate() {
-                x = layer.forward(session, x, context)?;
+                x = match &kept {
+                    None => {
+                        let bias = bias.as_ref();
+                        let context = AttentionContext {
+                            batch,
+                            bias,
+                            globals,
+                        };
+                        layer.forward(session, x, context)?
+                    }
+                    Some(kept) => {
+                        let (layer, kept) = (Arc::clone(layer), Arc::clone(kept));
+                        let inputs: Vec<&Var> = [&x].into_iter().chain(&bias).collect();
+                        ops::checkpoint(session, &inputs, move |session, inputs| {
+                            let context = AttentionContext {
+                                batch: &kept.0,
+                                bias: inputs.get(1),
+                                globals: kept.1.as_ref(),
+                            };
+                            layer.forward(session, inputs[0].clone(), context)
+                        })?
+                    }
+                };
                 // What the last layer gives is seen normalised.
                 if let Some(norm) = &self.final_norm
                     && i + 1 == self.layers
@@ -212,7 +231,7 @@ impl Encoder {
     }
 
     fn each_layer(&self) -> impl Iterator<Item = &Layer> {
-        self.groups.iter().flatten()
+        self.groups.iter().flatten().map(Arc::as_ref)
     }
 
     pub(crate) fn parameters(&self) -> usize {

@@ -44,6 +44,9 @@ pub struct TrainOptions {
     pub length_pool: usize,
     /// Batches whose gradients are added up for one update.
     pub accumulation: usize,
+    /// Whether only the inputs of a model's layers are kept for the backward pass, which then computes the rest again: less
+    /// memory, more time, the same weights.
+    pub activation_checkpointing: bool,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// How long the learning rate rises.
@@ -85,6 +88,7 @@ impl Default for TrainOptions {
             batch: BatchSize::Examples(32),
             length_pool: 0,
             accumulation: 1,
+            activation_checkpointing: false,
             learning_rate: 5e-5,
             warmup: Span::Ratio(0.0),
             decay: Decay::Linear,
@@ -105,7 +109,8 @@ impl Default for TrainOptions {
 }
 
 /// Settings that may differ when a run is resumed: they change no weight.
-pub(super) const FREE: [&str; 7] = [
+pub(super) const FREE: [&str; 8] = [
+    "activation_checkpointing",
     "evaluate_every",
     "metric",
     "patience",

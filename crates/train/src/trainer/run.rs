@@ -294,9 +294,11 @@ impl<'a> Run<'a> {
             let pass = self.state.micro_batches * world as u64 + rank as u64;
             self.state.micro_batches += 1;
             // Dropout counts in 32 bits, and would begin again after 4 billion passes.
+            let options = &self.trainer.options;
             let session = self.trainer.session.training(dropout, pass as u32);
+            let session = session.checkpointing(options.activation_checkpointing);
             let started = Instant::now();
-            let smoothing = self.trainer.options.label_smoothing;
+            let smoothing = options.label_smoothing;
             let model = self.trainer.model.model.as_ref();
             let part = batch_loss(&session, model, batch, over, smoothing)?;
             self.spent.forward += started.elapsed();
