@@ -7,6 +7,7 @@
 //! - [`schedule`]: the learning rate of a step, a pure function;
 //! - [`optim`]: parameter groups, optimizers, clipping, averaged weights;
 //! - [`metrics`]: measures of quality, equal to what the usual programs compute;
+//! - [`memory`]: what an update takes, told before;
 //! - [`record`] and [`curve`]: what a run did, as lines and as a picture;
 //! - [`collective`]: ranks that train together.
 //!
@@ -20,6 +21,7 @@ pub mod collective;
 pub mod curve;
 pub mod data;
 mod error;
+pub mod memory;
 pub mod metrics;
 pub mod optim;
 pub mod random;

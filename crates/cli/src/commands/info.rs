@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use bertha_autograd::Session;
 use bertha_kernels::{Isa, operations};
-use bertha_models::{Head, ModelInfo, ProblemType, load};
+use bertha_models::{Config, Head, ModelInfo, ProblemType, TrainableModel, load};
 use bertha_tasks::{Encoder, Pooling};
 use bertha_tensor::Checkpoint;
 use bertha_tokenizer::{SpecialToken, Tokenizer, TokenizerError};
+use bertha_train::memory::step_memory;
 use clap::{Args, ValueEnum};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
@@ -37,12 +38,22 @@ pub struct Info {
     /// Tokens of a batch, for the memory of its intermediate tensors
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = positive)]
     batch_tokens: usize,
+    /// Also predict the memory of training with AdamW, from two small batches
+    #[arg(long)]
+    train: bool,
+    /// Tokens of a text in training [default: 128, or the model's limit]
+    #[arg(long, value_name = "N", value_parser = positive, requires = "train")]
+    max_length: Option<usize>,
+    /// Training with --activation-checkpointing
+    #[arg(long, visible_alias = "gradient-checkpointing", requires = "train")]
+    activation_checkpointing: bool,
 }
 
 const HELP: &str = "\
 Examples:
   bertha info --model models/all-MiniLM-L6-v2 --format text
   bertha info --model models/all-MiniLM-L6-v2 | jq .machine
+  bertha info --model DIR --train --batch-tokens 8192 --max-length 512 --format text
   BERTHA_ISA=avx2 bertha info --model DIR --format text
 
 Output:
@@ -52,6 +63,9 @@ Output:
     weights       files, and how many numbers of each format
     memory        file_bytes on disk; weight_bytes packed for the kernels; activation_bytes of a
                   batch of batch_tokens; total_bytes is the latter two
+    training      with --train: bytes of weights (with their packed forms), gradients, optimizer
+                  and activations of an update over batch_tokens, and total_bytes; the model keeps
+                  its head, and one without learns as a masked LM
     tokenizer     vocabulary and special tokens, or null
     embedding     dimension, pooling, normalisation and length limit of `bertha embed`, or null
     machine       instruction set, threads, and the implementation of each operation";
@@ -73,6 +87,8 @@ struct Description {
     parameters: usize,
     weights: Weights,
     memory: Memory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<TrainingMemory>,
     tokenizer: Option<Words>,
     embedding: Option<Embedding>,
     machine: Machine,
@@ -113,6 +129,19 @@ struct Memory {
     file_bytes: u64,
     weight_bytes: usize,
     batch_tokens: usize,
+    activation_bytes: usize,
+    total_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct TrainingMemory {
+    head: &'static str,
+    batch_tokens: usize,
+    max_length: usize,
+    activation_checkpointing: bool,
+    weight_bytes: usize,
+    gradient_bytes: usize,
+    optimizer_bytes: usize,
     activation_bytes: usize,
     total_bytes: usize,
 }
@@ -160,6 +189,10 @@ impl Info {
             model: dir.to_path_buf(),
             parameters: info.parameters,
             memory: self.memory(&info, &weights),
+            training: match self.train {
+                true => Some(self.training(&transformer, &session)?),
+                false => None,
+            },
             weights,
             embedding: embedding(dir, &info, tokenizer.is_some(), &session)?,
             tokenizer: tokenizer.map(|tokenizer| words(&transformer, &tokenizer)),
@@ -172,6 +205,31 @@ impl Info {
             Format::Text => output.bytes(description.text().as_bytes())?,
         }
         output.finish()
+    }
+
+    /// What training takes, by a model that could be trained.
+    fn training(&self, dir: &Path, session: &Session) -> Result<TrainingMemory> {
+        let config = Config::from_file(dir.join("config.json"))?;
+        let head = match config.head() {
+            Head::Base => Head::MaskedLm,
+            head => head,
+        };
+        let session = session.checkpointing(self.activation_checkpointing);
+        let model = TrainableModel::from_dir(dir, config, head, &session, 0)?;
+        let limit = model.model.info().max_tokens;
+        let max_length = self.max_length.unwrap_or(128).min(limit);
+        let found = step_memory(&session, &model, self.batch_tokens, max_length)?;
+        Ok(TrainingMemory {
+            head: head.name(),
+            batch_tokens: self.batch_tokens,
+            max_length,
+            activation_checkpointing: self.activation_checkpointing,
+            weight_bytes: found.weights,
+            gradient_bytes: found.gradients,
+            optimizer_bytes: found.optimizer,
+            activation_bytes: found.activations,
+            total_bytes: found.total(),
+        })
     }
 
     fn memory(&self, info: &ModelInfo, weights: &Weights) -> Memory {
@@ -350,6 +408,26 @@ impl Description {
                 count(m.batch_tokens)
             ),
         );
+        if let Some(t) = &self.training {
+            let again = if t.activation_checkpointing {
+                ", layers computed again"
+            } else {
+                ""
+            };
+            line(
+                "training",
+                format!(
+                    "{}: {} of weights, {} of gradients, {} of moments, {} for a batch of {} tokens{again} ({} head)",
+                    bytes(t.total_bytes),
+                    bytes(t.weight_bytes),
+                    bytes(t.gradient_bytes),
+                    bytes(t.optimizer_bytes),
+                    bytes(t.activation_bytes),
+                    count(t.batch_tokens),
+                    t.head
+                ),
+            );
+        }
         line(
             "tokenizer",
             match &self.tokenizer {

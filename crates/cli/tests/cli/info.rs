@@ -49,6 +49,41 @@ fn a_sentence_encoder_is_described() {
 }
 
 #[test]
+fn the_memory_of_training_is_predicted() {
+    let model = golden("pipelines/fill_mask");
+    let model = model.to_str().unwrap();
+    let training = |tokens: &str, more: &[&str]| {
+        let mut words = vec![
+            "info",
+            "--model",
+            model,
+            "--train",
+            "--batch-tokens",
+            tokens,
+        ];
+        words.extend(more);
+        let found = bertha(&words).lines().remove(0);
+        let number = |key: &str| found["training"][key].as_u64().unwrap();
+        let parts = ["weight", "gradient", "optimizer", "activation"];
+        let parts: u64 = parts
+            .iter()
+            .map(|part| number(&format!("{part}_bytes")))
+            .sum();
+        assert_eq!(number("total_bytes"), parts);
+        assert_eq!(number("optimizer_bytes"), 2 * number("gradient_bytes"));
+        (number("activation_bytes"), number("total_bytes"))
+    };
+    let (plain, _) = training("5000", &[]);
+    let (half, _) = training("2500", &[]);
+    let (again, _) = training("5000", &["--activation-checkpointing"]);
+    // One layer, which is kept or computed again as a whole.
+    assert!(again > plain / 2, "{again} for {plain}");
+    let ratio = plain as f64 / half as f64;
+    assert!((1.6..2.4).contains(&ratio), "{ratio}");
+    bertha(&["info", "--model", model, "--max-length", "9"]).refused(2, &["--train"]);
+}
+
+#[test]
 fn prompts_dense_layers_and_several_poolings_show() {
     assert_eq!(
         info("sentence/prompt")["embedding"]["prompt"],

@@ -286,6 +286,70 @@ fn a_signal_saves_and_stops() {
     assert_eq!(checkpoints.count(), 1);
 }
 
+/// Killed without warning again and again, and resumed, a run ends in the weights of one that was left alone, for any
+/// number of threads.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_that_is_resumed_ends_in_the_same_weights() {
+    use crate::run::command;
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    let desk = Desk::new();
+    let text: String = (sentences().iter())
+        .map(|(text, _)| format!("{text}.\n"))
+        .collect();
+    let data = desk.write("text.txt", text.repeat(3));
+    let words = |output: &str, threads: &str| -> Vec<String> {
+        let line = format!(
+            "pretrain --model {} --data {data} --output {output} --batch-tokens 128 --max-length 32 \
+             --steps 60 --save-steps 2 --logging-steps 1 -q --threads {threads}",
+            model()
+        );
+        line.split(' ').map(str::to_owned).collect()
+    };
+    let weights =
+        |output: &str| std::fs::read(Path::new(output).join("model.safetensors")).unwrap();
+    let alone = desk.path("alone");
+    one(bertha(&words(&alone, "1")));
+    for (threads, stops) in [("1", [3, 17, 31]), ("2", [5, 12, 44])] {
+        let output = desk.path(&format!("killed-{threads}"));
+        let mut killed = 0;
+        for (i, stop) in stops.into_iter().enumerate() {
+            let mut words = words(&output, threads);
+            if i > 0 {
+                words.push("--resume".to_owned());
+            }
+            let mut child = command(&words)
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let reached = || {
+                let entries = std::fs::read_dir(Path::new(&output).join("checkpoints"));
+                entries.into_iter().flatten().flatten().any(|entry| {
+                    let name = entry.file_name();
+                    let step = name.to_str().and_then(|name| name.strip_prefix("step-"));
+                    step.and_then(|step| step.parse().ok())
+                        .is_some_and(|step: u32| step >= stop)
+                })
+            };
+            while !reached() && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            // SIGKILL, which nothing can answer to: wherever it is, perhaps amid a file.
+            child.kill().unwrap();
+            killed += usize::from(!child.wait().unwrap().success());
+        }
+        assert!(killed > 0, "the run ended before it could be killed");
+        let mut words = words(&output, threads);
+        words.push("--resume".to_owned());
+        let summary = one(bertha(&words));
+        assert_eq!(summary["step"], 60);
+        assert!(weights(&output) == weights(&alone), "{threads} threads");
+    }
+}
+
 #[test]
 fn what_cannot_be_trained_on_is_named() {
     let desk = Desk::new();

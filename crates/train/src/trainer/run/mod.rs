@@ -1,28 +1,26 @@
-//! A run under way.
+//! A run under way: its state, its loop, an update.
+
+mod evaluation;
+mod saving;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bertha_autograd::Gradients;
-use bertha_tensor::{Checkpoint, Tensor};
+use bertha_tensor::Tensor;
 use serde_json::{Value, json};
 
-use super::checkpoint::{
-    BEST, Best, State, checkpoint_folder, checkpoints, copy_tokenizer, prune, write_folder,
-    write_text,
-};
+use super::checkpoint::{State, checkpoints, prune, write_text};
 use super::{
-    End, Every, Outcome, Plan, Progress, Scores, Signal, Summary, Task, Trainer, batch_loss,
-    evaluate, loss_terms,
+    End, Every, Outcome, Plan, Progress, Scores, Signal, Task, Trainer, batch_loss, loss_terms,
 };
 use crate::TrainError;
 use crate::collate::{Batches, Sampler, TrainingBatch, collate, deal};
 use crate::collective::plan_buckets;
-use crate::curve;
 use crate::optim::{Ema, Optimizer, ParameterGroups, clip_factor, global_norm};
 use crate::random::{Seed, Stream};
-use crate::record::{Record, Recorder, read_records};
+use crate::record::{Record, Recorder};
 use crate::schedule::Schedule;
 
 /// A trainer with all that changes while it runs.
@@ -420,197 +418,6 @@ impl<'a> Run<'a> {
         self.losses[1] = (0.0, 0);
         self.recorded = (self.spent.tokens, self.spent.all);
         Ok(())
-    }
-
-    /// Lets `work` see the model as it is evaluated and saved: with the averaged weights, where there are.
-    fn with_final_weights<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, TrainError>,
-    ) -> Result<T, TrainError> {
-        let Some(ema) = &self.ema else {
-            return work(self);
-        };
-        let parameters = self.trainer.model.parameters.clone();
-        let last: Vec<Tensor> = parameters.iter().map(|p| p.value()).collect();
-        for parameter in &parameters {
-            if let Some(mean) = ema.get(parameter.name()) {
-                parameter.set(mean.clone())?;
-            }
-        }
-        let result = work(self);
-        for (parameter, value) in parameters.iter().zip(last) {
-            parameter.set(value)?;
-        }
-        result
-    }
-
-    /// Evaluates the model, and keeps it where it is the best so far.
-    fn evaluate(&mut self) -> Result<(), TrainError> {
-        self.with_final_weights(|run| {
-            run.scores = run.evaluated()?;
-            let value = run.scores.get(&run.metric).copied();
-            let value = value.ok_or_else(|| TrainError::Setting {
-                setting: "the measure of the best model",
-                found: format!("`{}`", run.metric),
-                expected: format!(
-                    "one of {}",
-                    run.scores.keys().cloned().collect::<Vec<_>>().join(", ")
-                ),
-            })?;
-            let better =
-                run.state
-                    .best
-                    .as_ref()
-                    .is_none_or(|best| match Task::is_gain(&run.metric) {
-                        true => value > best.value,
-                        false => value < best.value,
-                    });
-            // NaN (a correlation of constants) is better than nothing, and worse than everything.
-            let best = run.state.best.as_ref();
-            let better = better || best.is_some_and(|best| best.value.is_nan() && !value.is_nan());
-            let step = run.state.step;
-            let mut record = Record::new(step).with("epoch", run.epoch());
-            for (name, &value) in &run.scores {
-                record = record.with(&format!("dev_{name}"), value);
-            }
-            if let Some(recorder) = &mut run.recorder {
-                recorder.write(&record)?;
-            }
-            if better {
-                run.state.best = Some(Best {
-                    step,
-                    metric: run.metric.clone(),
-                    value,
-                });
-                run.state.stale = 0;
-                if let Some(folder) = run.folder().map(|folder| folder.join(BEST)) {
-                    write_folder(&folder, |to| run.save_model(to))?;
-                }
-            } else {
-                run.state.stale += 1;
-            }
-            let scores = std::mem::take(&mut run.scores);
-            run.trainer.observer.evaluated(step, &scores, better);
-            run.scores = scores;
-            run.draw()
-        })
-    }
-
-    fn evaluated(&self) -> Result<Scores, TrainError> {
-        let trainer = &self.trainer;
-        let Some(data) = &trainer.evaluation else {
-            return Ok(Scores::new());
-        };
-        let options = &trainer.options;
-        evaluate(
-            &trainer.session,
-            trainer.model.model.as_ref(),
-            trainer.task,
-            data,
-            trainer.masker.as_ref(),
-            (options.evaluation_batch_tokens, Seed::new(options.seed)),
-        )
-    }
-
-    /// Writes the model and its tokenizer into a folder.
-    fn save_model(&self, folder: &Path) -> Result<(), TrainError> {
-        self.trainer.model.save(folder)?;
-        match &self.trainer.output {
-            Some(output) => copy_tokenizer(&output.tokenizer, folder),
-            None => Ok(()),
-        }
-    }
-
-    fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        let Some(run) = self.folder().map(Path::to_path_buf) else {
-            return Ok(());
-        };
-        let folder = checkpoint_folder(&run, self.state.step);
-        if let Some(parent) = folder.parent() {
-            fs::create_dir_all(parent).map_err(TrainError::io(parent, "create the folder"))?;
-        }
-        write_folder(&folder, |to| {
-            self.with_final_weights(|run| run.save_model(to))?;
-            let weights = &self.trainer.model.parameters;
-            self.state
-                .write(to, &self.optimizer, self.ema.as_ref(), weights)
-        })?;
-        prune(&run, self.trainer.options.keep_checkpoints)?;
-        self.draw()?;
-        self.trainer.observer.saved(&folder);
-        Ok(())
-    }
-
-    /// Draws the record.
-    fn draw(&self) -> Result<(), TrainError> {
-        let Some(folder) = self.folder() else {
-            return Ok(());
-        };
-        let records = read_records(folder.join(RECORD))?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let picture = curve::draw(&name, &curve::panels(&records));
-        write_text(&folder.join("curve.svg"), &picture)
-    }
-
-    /// Takes the best weights, or the averaged ones, and saves the model.
-    fn finish(mut self, end: End) -> Result<Outcome, TrainError> {
-        let best: Option<PathBuf> = self
-            .trainer
-            .output
-            .as_ref()
-            .filter(|_| self.state.best.is_some() && end != End::Stopped)
-            .map(|output| output.folder.join(BEST).join("model.safetensors"));
-        // The first rank has written it.
-        self.trainer.collective.barrier()?;
-        let last = self.state.best.as_ref().map(|best| best.step) == Some(self.state.step);
-        match best.filter(|best| best.exists()) {
-            Some(best) => {
-                let best = Checkpoint::open(best)?;
-                for parameter in &self.trainer.model.parameters {
-                    parameter.set(best.get(parameter.name())?.copy())?;
-                }
-                if !last || self.scores.is_empty() {
-                    self.scores = self.evaluated()?;
-                }
-            }
-            None => {
-                for parameter in &self.trainer.model.parameters {
-                    let mean = self.ema.as_ref().and_then(|ema| ema.get(parameter.name()));
-                    if let Some(mean) = mean {
-                        parameter.set(mean.copy())?;
-                    }
-                }
-                if end == End::Stopped {
-                    self.scores = Scores::new();
-                }
-            }
-        }
-        if let Some(folder) = self.folder().filter(|_| end != End::Stopped) {
-            self.save_model(folder)?;
-            self.draw()?;
-            let folder = folder.to_path_buf();
-            self.trainer.observer.saved(&folder);
-        }
-        let [(sum, count), _] = self.losses;
-        let seconds = |time: Duration| time.as_secs_f64();
-        let summary = Summary {
-            end,
-            step: self.state.step,
-            steps: self.steps,
-            epoch: self.epoch(),
-            loss: sum / count as f64,
-            tokens: self.spent.tokens,
-            seconds: seconds(self.spent.all),
-            forward_seconds: seconds(self.spent.forward),
-            backward_seconds: seconds(self.spent.backward),
-            optimizer_seconds: seconds(self.spent.optimizer),
-            best: self.state.best,
-            evaluation: self.scores,
-        };
-        Ok(Outcome {
-            model: self.trainer.model,
-            summary,
-        })
     }
 }
 
