@@ -80,7 +80,7 @@ fn the_memory_of_training_is_predicted() {
     assert!(again > plain / 2, "{again} for {plain}");
     let ratio = plain as f64 / half as f64;
     assert!((1.6..2.4).contains(&ratio), "{ratio}");
-    bertha(&["info", "--model", model, "--max-length", "9"]).refused(2, &["--train"]);
+    bertha(&["info", "--model", model, "--max-length", "9"]).refused(2, &["required arguments"]);
 }
 
 #[test]
