@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bertha_tasks::transformer_dir;
+use bertha_tasks::{GlobalRule, transformer_dir};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser};
 
 use crate::commands::Command;
@@ -104,6 +105,21 @@ impl ModelDir {
     }
 }
 
+/// Which tokens are global.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct GlobalTokens {
+    /// Tokens that see all of a text and are seen by all of it, in place of what config.json says.
+    /// by-head: the first to classify, the question's to answer, else none. For Longformer alone
+    #[arg(
+        long = "global-tokens",
+        value_name = "RULE",
+        value_parser = PossibleValuesParser::new(GlobalRule::ALL.map(GlobalRule::name))
+            .try_map(|name| name.parse::<GlobalRule>()),
+        help_heading = "Running"
+    )]
+    pub rule: Option<GlobalRule>,
+}
+
 /// How the model runs.
 #[derive(Args, Debug)]
 pub struct Run {
@@ -123,6 +139,8 @@ pub struct Run {
     /// Tokens to run at a time [default: 2048]: bounds memory, never changes a result
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Running")]
     pub batch_tokens: Option<usize>,
+    #[command(flatten)]
+    pub global_tokens: GlobalTokens,
 }
 
 impl Run {
@@ -147,6 +165,9 @@ macro_rules! with_run {
         }
         if let Some(tokens) = run.batch_tokens {
             builder = builder.batch_tokens(tokens);
+        }
+        if let Some(rule) = run.global_tokens.rule {
+            builder = builder.global_tokens(rule);
         }
         builder
     }};

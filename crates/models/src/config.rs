@@ -73,7 +73,7 @@ impl Config {
     /// # Errors
     /// When the architecture is unknown or a key is out of range.
     pub fn max_tokens(&self) -> Result<usize, ModelError> {
-        (crate::architecture(self)?.max_tokens)(self)
+        Ok((crate::architecture(self)?.encoder)(self)?.max_tokens())
     }
 
     /// Whether a key is there, and not null.
@@ -159,6 +159,11 @@ impl Config {
     /// Sets a key, as a model that is trained anew needs: another head, other labels.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.keys.insert(key.to_owned(), value.into());
+    }
+
+    /// Takes a key away.
+    pub fn remove(&mut self, key: &str) {
+        self.keys.remove(key);
     }
 
     /// The configuration as the text of a `config.json`.

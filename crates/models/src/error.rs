@@ -77,6 +77,14 @@ pub enum ModelError {
         /// The types there are.
         known: String,
     },
+    /// A conversion that cannot be.
+    #[error("cannot convert to {what}: expected {expected}")]
+    Conversion {
+        /// What was asked for.
+        what: String,
+        /// What was expected.
+        expected: String,
+    },
     /// The architecture has no global tokens.
     #[error("{model_type} models have no global tokens: each token sees what their masks let it")]
     NoGlobalTokens {

@@ -1,11 +1,13 @@
 //! A model of the BERT family: an encoder and a head, by the description of its architecture.
 
 use bertha_autograd::Session;
-use bertha_nn::{Batch, GlobalTokens, Weights};
+use bertha_nn::{Batch, Weights};
 
-use crate::encoder::{DefaultGlobals, Encoder, EncoderConfig, EncoderNames};
+use crate::encoder::{Encoder, EncoderConfig, EncoderNames};
 use crate::heads::{HeadLayers, HeadNames, HeadSource, question_len};
-use crate::{Config, ForwardOptions, Head, Model, ModelError, ModelInfo, Outputs};
+use crate::{
+    Config, ForwardOptions, GlobalRule, Head, Model, ModelError, ModelInfo, Outputs, globals,
+};
 
 /// An architecture of the BERT family: all that sets it apart.
 pub(crate) struct Family {
@@ -24,7 +26,7 @@ struct Transformer {
     encoder: Encoder,
     head: HeadLayers,
     info: ModelInfo,
-    globals: DefaultGlobals,
+    globals: Option<GlobalRule>,
     separator: u32,
     /// Whether token types that are not given follow from the question.
     types_by_question: bool,
@@ -43,6 +45,11 @@ impl Family {
         head: Head,
     ) -> Result<Box<dyn Model>, ModelError> {
         let sizes = (self.config)(config)?;
+        if sizes.global_tokens.is_none() && config.contains(globals::KEY) {
+            return Err(ModelError::NoGlobalTokens {
+                model_type: self.model_type,
+            });
+        }
         // The bare encoder is saved without a prefix, as `transformers` does.
         let saved = match head {
             Head::Base => "",
@@ -96,35 +103,6 @@ impl Transformer {
         }
         types
     }
-
-    /// The global tokens of a batch.
-    fn globals(
-        &self,
-        batch: &Batch,
-        options: &ForwardOptions<'_>,
-    ) -> Result<Option<GlobalTokens>, ModelError> {
-        if self.globals == DefaultGlobals::Never {
-            return match options.global_tokens {
-                None => Ok(None),
-                Some(_) => Err(ModelError::NoGlobalTokens {
-                    model_type: self.info.model_type,
-                }),
-            };
-        }
-        let places = match (options.global_tokens, self.info.head) {
-            (Some(places), _) => places.to_vec(),
-            (None, Head::SequenceClassification) => vec![vec![0]; batch.len()],
-            (None, Head::QuestionAnswering) => (0..batch.len())
-                .map(|i| {
-                    let ids = &batch.input_ids()[batch.range(i)];
-                    let end = question_len(ids, self.separator) - 1;
-                    (0..end as u32).collect()
-                })
-                .collect(),
-            (None, _) => return Ok(None),
-        };
-        Ok(Some(GlobalTokens::new(batch, places)?))
-    }
 }
 
 impl Model for Transformer {
@@ -147,7 +125,10 @@ impl Model for Transformer {
                 &typed
             }
         };
-        let globals = self.globals(batch, options)?;
+        let info = &self.info;
+        let (rule, separator) = (self.globals, self.separator);
+        let globals =
+            GlobalRule::tokens(rule, info.model_type, info.head, separator, batch, options)?;
         let last_hidden_state = self
             .encoder
             .forward(session, batch, globals.as_ref(), |x| {

@@ -13,7 +13,9 @@ use crate::{Config, Head, Model, ModelError, architecture};
 /// # Errors
 /// When a file is missing or corrupt, the architecture is unknown, or tensors do not fit.
 pub fn load(dir: impl AsRef<Path>, session: &Session) -> Result<Box<dyn Model>, ModelError> {
-    load_folder(dir.as_ref(), None, session)
+    let config = Config::from_file(dir.as_ref().join("config.json"))?;
+    let head = config.head();
+    load_configured(dir, &config, head, session)
 }
 
 /// Loads the model in a folder with a given head.
@@ -25,20 +27,24 @@ pub fn load_with_head(
     head: Head,
     session: &Session,
 ) -> Result<Box<dyn Model>, ModelError> {
-    load_folder(dir.as_ref(), Some(head), session)
+    let config = Config::from_file(dir.as_ref().join("config.json"))?;
+    load_configured(dir, &config, head, session)
 }
 
-fn load_folder(
-    dir: &Path,
-    head: Option<Head>,
+/// Loads the weights in a folder with a given head and by a given configuration, as a caller has changed it.
+///
+/// # Errors
+/// As [`load_with_head`].
+pub fn load_configured(
+    dir: impl AsRef<Path>,
+    config: &Config,
+    head: Head,
     session: &Session,
 ) -> Result<Box<dyn Model>, ModelError> {
-    let config = Config::from_file(dir.join("config.json"))?;
-    let architecture = architecture(&config)?;
+    let architecture = architecture(config)?;
     let checkpoint = Checkpoint::open_dir(dir)?;
     let weights = Weights::new(&checkpoint, session);
-    let head = head.unwrap_or_else(|| config.head());
-    let model = (architecture.load)(&config, &weights, head)?;
+    let model = (architecture.load)(config, &weights, head)?;
     // What was packed is not read again; what stays mapped (the tables) comes back on demand.
     checkpoint.release_all_pages();
     Ok(model)

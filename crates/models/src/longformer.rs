@@ -3,12 +3,10 @@
 
 use bertha_nn::Pattern;
 
-use crate::encoder::{
-    DefaultGlobals, EncoderConfig, EncoderNames, Keys, LayerKind, LayerNames, MAX_SIZE,
-};
+use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerKind, LayerNames, MAX_SIZE};
 use crate::family::Family;
 use crate::roberta::ROBERTA;
-use crate::{Config, ModelError};
+use crate::{Config, GlobalRule, ModelError};
 
 pub(crate) const LONGFORMER: Family = Family {
     model_type: "longformer",
@@ -48,6 +46,6 @@ fn read(config: &Config) -> Result<EncoderConfig, ModelError> {
     read.layer_kinds = windows.iter().map(kind).collect();
     let last = read.vocab_size - 1;
     read.separator = config.size("sep_token_id", Some(2.min(last)), 0..=last)? as u32;
-    read.global_tokens = DefaultGlobals::ByHead;
+    read.global_tokens = Some(GlobalRule::read(config)?);
     Ok(read)
 }

@@ -7,6 +7,7 @@ use crate::bert::BERT;
 use crate::bigbird::BIG_BIRD;
 use crate::distilbert::DISTILBERT;
 use crate::electra::ELECTRA;
+use crate::encoder::EncoderConfig;
 use crate::longformer::LONGFORMER;
 use crate::modernbert::MODERN_BERT;
 use crate::mpnet::MPNET;
@@ -26,8 +27,8 @@ pub struct Architecture {
     pub class_prefix: &'static str,
     /// Its loader.
     pub load: Loader,
-    /// The longest sequence, in tokens, that a model of this configuration takes.
-    pub max_tokens: fn(&Config) -> Result<usize, ModelError>,
+    /// Reads what the configuration says of the encoder.
+    pub encoder: fn(&Config) -> Result<EncoderConfig, ModelError>,
 }
 
 /// A line of the registry for a relative of BERT.
@@ -37,7 +38,7 @@ macro_rules! relative_of_bert {
             model_type: $family.model_type,
             class_prefix: $class_prefix,
             load: |config, weights, head| $family.load(config, weights, head),
-            max_tokens: |config| Ok(($family.config)(config)?.max_tokens()),
+            encoder: $family.config,
         }
     };
 }

@@ -89,7 +89,6 @@ impl TrainableModel {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), ModelError> {
-        let dir = dir.as_ref();
         let values: Vec<(&str, Tensor)> = self
             .parameters
             .iter()
@@ -97,11 +96,20 @@ impl TrainableModel {
             .collect();
         let tensors: Vec<(&str, &Tensor)> =
             values.iter().map(|(name, value)| (*name, value)).collect();
-        save_safetensors(dir.join("model.safetensors"), &tensors, None)?;
-        let path = dir.join("config.json");
-        let mut file = AtomicFile::create(&path)?;
-        let written = file.write_all(self.config.to_json().as_bytes());
-        written.map_err(|source| ModelError::Write { file: path, source })?;
-        Ok(file.commit()?)
+        write_folder(dir.as_ref(), &self.config, &tensors)
     }
+}
+
+/// Writes `config.json` and `model.safetensors` into a folder that exists: each appears whole or not at all.
+pub(crate) fn write_folder(
+    dir: &Path,
+    config: &Config,
+    tensors: &[(&str, &Tensor)],
+) -> Result<(), ModelError> {
+    save_safetensors(dir.join("model.safetensors"), tensors, None)?;
+    let path = dir.join("config.json");
+    let mut file = AtomicFile::create(&path)?;
+    let written = file.write_all(config.to_json().as_bytes());
+    written.map_err(|source| ModelError::Write { file: path, source })?;
+    Ok(file.commit()?)
 }

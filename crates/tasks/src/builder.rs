@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use bertha_autograd::Session;
-use bertha_models::Head;
+use bertha_models::{GlobalRule, Head};
 use bertha_tensor::DType;
 
 use crate::TaskError;
@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) batch_tokens: Option<usize>,
     pub(crate) max_length: Option<usize>,
     pub(crate) truncate: Option<bool>,
+    pub(crate) global_tokens: Option<GlobalRule>,
 }
 
 impl Settings {
@@ -131,6 +132,13 @@ impl<T: Task> TaskBuilder<T> {
     /// and does not change results.
     pub fn batch_tokens(mut self, tokens: usize) -> Self {
         self.settings.batch_tokens = Some(tokens);
+        self
+    }
+
+    /// Which tokens see all of a text and are seen by all of it, where the architecture has such tokens (Longformer), in
+    /// place of what the model folder says.
+    pub fn global_tokens(mut self, rule: GlobalRule) -> Self {
+        self.settings.global_tokens = Some(rule);
         self
     }
 

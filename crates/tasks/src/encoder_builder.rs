@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bertha_autograd::Session;
-use bertha_models::Head;
+use bertha_models::{GlobalRule, Head};
 use bertha_nn::{Bias, Linear, Pooling, Weights};
 use bertha_tensor::{Checkpoint, DType};
 use bertha_tokenizer::{EncodeOptions, SpecialToken};
@@ -83,6 +83,13 @@ impl EncoderBuilder {
     /// and does not change results.
     pub fn batch_tokens(mut self, tokens: usize) -> Self {
         self.settings.batch_tokens = Some(tokens);
+        self
+    }
+
+    /// Which tokens see all of a text and are seen by all of it, where the architecture has such tokens (Longformer), in
+    /// place of what the model folder says.
+    pub fn global_tokens(mut self, rule: GlobalRule) -> Self {
+        self.settings.global_tokens = Some(rule);
         self
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use bertha_autograd::Session;
-use bertha_models::{ForwardOptions, Head, Model, ModelInfo, Outputs, load_with_head};
+use bertha_models::{Config, ForwardOptions, Head, Model, ModelInfo, Outputs, load_configured};
 use bertha_nn::Batch;
 use bertha_tokenizer::{EncodeOptions, Encoding, Input, Tokenizer, Truncation};
 use rayon::prelude::*;
@@ -58,7 +58,7 @@ impl Engine {
         configured: Option<(usize, LimitSource)>,
     ) -> Result<Self, TaskError> {
         let session = settings.session()?;
-        let (model, tokenizer) = load_both(dir, head, &session)?;
+        let (model, tokenizer) = load_both(dir, head, settings, &session)?;
         let limit = Limit::resolve(
             settings.max_length,
             settings.truncate,
@@ -263,16 +263,21 @@ pub(crate) fn input_bytes(input: Input<'_>) -> usize {
 fn load_both(
     dir: &Path,
     head: Head,
+    settings: &Settings,
     session: &Session,
 ) -> Result<(Box<dyn Model>, Tokenizer), TaskError> {
+    let mut config = Config::from_file(dir.join("config.json"))?;
+    if let Some(rule) = settings.global_tokens {
+        config.set_global_tokens(rule);
+    }
     let load_tokenizer = || Tokenizer::from_dir(dir);
     if session.exec().threads() == 1 {
-        let model = load_with_head(dir, head, session)?;
+        let model = load_configured(dir, &config, head, session)?;
         return Ok((model, load_tokenizer()?));
     }
     thread::scope(|scope| {
         let other = thread::Builder::new().spawn_scoped(scope, load_tokenizer);
-        let model = load_with_head(dir, head, session)?;
+        let model = load_configured(dir, &config, head, session)?;
         let tokenizer = match other {
             Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
             // The system has no thread to give.

@@ -47,3 +47,18 @@ pub use options::{
 };
 pub use special::SpecialToken;
 pub use tokenizer::Tokenizer;
+
+/// The files that a tokenizer may be saved as, in a model folder.
+pub const TOKENIZER_FILES: [&str; 11] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+];

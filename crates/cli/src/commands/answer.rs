@@ -6,7 +6,7 @@ use bertha_tasks::{Answer as Found, AnswerOptions, QuestionAnswerer};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::{Global, ModelDir, OutputFile, TextFile, positive};
+use crate::args::{Global, GlobalTokens, ModelDir, OutputFile, TextFile, positive};
 use crate::commands::each_piece;
 use crate::failure::{Failure, Result};
 use crate::input::{Fields, Input, Plain, read_text};
@@ -65,6 +65,8 @@ pub struct Answer {
     /// Tokens to run at a time [default: 2048]: bounds memory, never changes a result
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Running")]
     batch_tokens: Option<usize>,
+    #[command(flatten)]
+    global_tokens: GlobalTokens,
 }
 
 const HELP: &str = "\
@@ -103,6 +105,9 @@ impl Answer {
         }
         if let Some(tokens) = self.batch_tokens {
             builder = builder.batch_tokens(tokens);
+        }
+        if let Some(rule) = self.global_tokens.rule {
+            builder = builder.global_tokens(rule);
         }
         let model = builder.build().map_err(Failure::loading)?;
         let options = AnswerOptions {

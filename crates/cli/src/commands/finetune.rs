@@ -9,7 +9,7 @@ use bertha_train::collate::BatchSize;
 use bertha_train::trainer::Trainer;
 use clap::Args;
 
-use crate::args::{Global, ModelDir};
+use crate::args::{Global, GlobalTokens, ModelDir};
 use crate::commands::task_data::{Reading, TaskName};
 use crate::commands::training::{Defaults, Training, limit_threads};
 use crate::failure::Result;
@@ -36,6 +36,8 @@ pub struct Finetune {
     dev: Option<PathBuf>,
     #[command(flatten)]
     reading: Reading,
+    #[command(flatten)]
+    global_tokens: GlobalTokens,
     #[command(flatten)]
     training: Training,
 }
@@ -71,6 +73,10 @@ impl Finetune {
         let dir = self.model.transformer()?;
         let task = self.task.task();
         let mut config = Config::from_file(dir.join("config.json"))?;
+        if let Some(rule) = self.global_tokens.rule {
+            // The trained folder says so too.
+            config.set_global_tokens(rule);
+        }
         let positions = config.max_tokens()?;
         let max_length = self.reading.max_length(task, positions)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;

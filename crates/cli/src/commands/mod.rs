@@ -2,6 +2,7 @@
 
 mod answer;
 mod classify;
+mod convert;
 mod decode;
 mod embed;
 mod evaluate;
@@ -41,6 +42,7 @@ pub enum Command {
     Pretrain(Box<pretrain::Pretrain>),
     Finetune(Box<finetune::Finetune>),
     Evaluate(evaluate::Evaluate),
+    Convert(convert::Convert),
     Info(info::Info),
 }
 
@@ -61,6 +63,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Pretrain(pretrain) => pretrain.run(global),
         Command::Finetune(finetune) => finetune.run(global),
         Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Convert(convert) => convert.run(),
         Command::Info(info) => info.run(),
     }
 }

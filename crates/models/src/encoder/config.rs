@@ -2,7 +2,7 @@
 
 use bertha_nn::{Activation, Bias, Pattern, Pooling};
 
-use crate::{Config, ModelError};
+use crate::{Config, GlobalRule, ModelError};
 
 /// Sizes beyond this are a corrupt configuration, not a model.
 pub(crate) const MAX_SIZE: usize = 1 << 24;
@@ -46,8 +46,8 @@ pub struct EncoderConfig {
     pub biases: Biases,
     /// Buckets of distances, where a bias goes by them.
     pub relative_buckets: usize,
-    /// Which tokens are global where nobody says.
-    pub global_tokens: DefaultGlobals,
+    /// Which tokens are global; `None`: the architecture has no such tokens.
+    pub global_tokens: Option<GlobalRule>,
     /// The id that ends a question, where the model must know.
     pub separator: u32,
     /// Whether token types, where none are given to answer a question, are 0 for the question and 1 for the text.
@@ -92,16 +92,6 @@ pub struct LayerKind {
     pub pattern: Pattern,
     /// The base of rotary positions, where there are any.
     pub rope_theta: Option<f64>,
-}
-
-/// Which tokens are global where nobody says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefaultGlobals {
-    /// None: there are no global tokens.
-    Never,
-    /// By the head: the first of a sequence that is classified, those of the question before its separator where an
-    /// answer is sought, else none.
-    ByHead,
 }
 
 /// What the heads read from config.json.
@@ -225,7 +215,7 @@ impl EncoderConfig {
                 norm: Bias::Present,
             },
             relative_buckets: 0,
-            global_tokens: DefaultGlobals::Never,
+            global_tokens: None,
             separator: 0,
             types_by_question: false,
             layer_kinds: Vec::new(),
@@ -314,7 +304,7 @@ impl EncoderConfig {
     }
 
     /// The longest sequence, in tokens.
-    pub(crate) fn max_tokens(&self) -> usize {
+    pub fn max_tokens(&self) -> usize {
         match self.positions {
             Positions::Columns | Positions::Rotary => self.max_position_embeddings,
             Positions::AfterPadding(pad) => self.max_position_embeddings - pad as usize - 1,

@@ -14,9 +14,7 @@ use bertha_nn::{
 };
 
 use crate::ModelError;
-pub use config::{
-    Biases, DefaultGlobals, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions,
-};
+pub use config::{Biases, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions};
 pub(crate) use config::{Keys, MAX_SIZE};
 use layer::Layer;
 pub(crate) use layer::{LayerNames, Projections, Up};

@@ -65,13 +65,7 @@ impl CacheKey {
     /// # Errors
     /// [`TrainError::Io`] when one is there and cannot be read.
     pub fn tokenizer_dir(mut self, dir: impl AsRef<Path>) -> Result<Self, TrainError> {
-        for name in [
-            "tokenizer.json",
-            "vocab.txt",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "added_tokens.json",
-        ] {
+        for name in bertha_tokenizer::TOKENIZER_FILES {
             let path = dir.as_ref().join(name);
             self = match path.is_file() {
                 true => self.setting(name, true).file(&path)?,

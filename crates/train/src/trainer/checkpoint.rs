@@ -285,18 +285,9 @@ pub(super) fn write_text(path: &Path, text: &str) -> Result<(), TrainError> {
     Ok(file.commit()?)
 }
 
-/// The files of a tokenizer.
-const TOKENIZER: [&str; 5] = [
-    "tokenizer.json",
-    "vocab.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-];
-
 /// Copies the files of a tokenizer, those that there are, from one folder to another.
 pub(super) fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), TrainError> {
-    for name in TOKENIZER {
+    for name in bertha_tokenizer::TOKENIZER_FILES {
         let path = from.join(name);
         if path.exists() {
             let bytes = fs::read(&path).map_err(TrainError::io(&path, "read"))?;
