@@ -1,5 +1,6 @@
 //! Dropout of attention's weights, regenerated wherever it is needed.
 
+use super::layout::DEAD;
 use crate::dropout::Dropout;
 use crate::gemm::tile::MOST_COLUMNS;
 use crate::random::{LANES, philox_lanes, philox4x32, uniform};
@@ -128,6 +129,51 @@ impl Kernel for Factors<'_> {
                 for (row, factors) in rows.chunks_exact_mut(columns).zip(&factors) {
                     row[at..at + LANES].copy_from_slice(factors);
                 }
+            }
+        }
+    }
+}
+
+/// [`Factors`] of slots, whose keys come in any order; a dead slot's are 0.
+pub(super) struct SlotFactors<'a> {
+    pub(super) dropout: &'a AttentionDropout<'a>,
+    pub(super) head: usize,
+    /// The slots' keys.
+    pub(super) slots: &'a [u32],
+    /// The queries' names.
+    pub(super) names: &'a [u32; MOST_COLUMNS],
+    /// A multiple of [`LANES`].
+    pub(super) columns: usize,
+    /// As many rows as slots.
+    pub(super) mask: &'a mut [f32],
+}
+
+impl Kernel for SlotFactors<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        // Of the four keys that were asked for last, which mostly stand together.
+        let mut known = [[[0.0; LANES]; KEYS]; MOST_COLUMNS / LANES];
+        let mut of = None;
+        let rows = self.mask.chunks_exact_mut(self.columns);
+        for (&slot, row) in self.slots.iter().zip(rows) {
+            if slot == DEAD {
+                row.fill(0.0);
+                continue;
+            }
+            let (keys, key) = (slot as usize / KEYS, slot as usize % KEYS);
+            let pieces = self.names[..self.columns].chunks_exact(LANES);
+            if of != Some(keys) {
+                for (piece, known) in pieces.zip(&mut known) {
+                    let mut names = [0; LANES];
+                    names.copy_from_slice(piece);
+                    *known = self.dropout.factors(self.head, keys, &names);
+                }
+                of = Some(keys);
+            }
+            for (to, known) in row.chunks_exact_mut(LANES).zip(&known) {
+                to.copy_from_slice(&known[key]);
             }
         }
     }

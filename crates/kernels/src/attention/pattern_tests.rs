@@ -96,7 +96,9 @@ fn dense(inputs: &AttentionInputs<'_>) -> Vec<f64> {
 }
 
 fn masks(random: &mut Random, lengths: &[usize], heads: usize) -> [Mask; 5] {
-    let (left, right) = (random.below(70), random.below(70));
+    // Wider than a block of keys where a sequence is.
+    let most = if lengths.contains(&420) { 200 } else { 70 };
+    let (left, right) = (random.below(most), random.below(most));
     let tokens = lengths
         .iter()
         .map(|&len| (0..len as u32).filter(|_| random.below(9) == 0).collect())
@@ -104,7 +106,11 @@ fn masks(random: &mut Random, lengths: &[usize], heads: usize) -> [Mask; 5] {
     let plans = lengths
         .iter()
         .map(|&len| {
-            let block = 1 + random.below(40);
+            let block = match len {
+                // Longer than a block of the kernel's.
+                420 => 150,
+                _ => 1 + random.below(40),
+            };
             let blocks = len.div_ceil(block);
             let heads = [1, heads][random.below(2)];
             let mut row = |_| -> Vec<u32> {
@@ -145,6 +151,7 @@ fn each_case(mut with: impl FnMut(AttentionInputs<'_>, &str, &mut Random)) {
         (&[170, 7], 2, 9),
         (&[420], 1, 8),
         (&[64, 65, 1, 63], 2, 20),
+        (&[150], 1, 64),
     ] {
         let mut cu_seqlens = vec![0];
         for &len in lengths {
@@ -159,7 +166,8 @@ fn each_case(mut with: impl FnMut(AttentionInputs<'_>, &str, &mut Random)) {
             data: &qkv[i * width..],
             stride: 3 * width,
         });
-        let reach = 1 + random.below(30);
+        // Beyond the sequence's ends, or not.
+        let reach = random.below(30) + if head_dim == 64 { 200 } else { 0 };
         let bias = random.values(heads * (2 * reach + 1));
         for mask in &masks(&mut random, lengths, heads) {
             for bias in [

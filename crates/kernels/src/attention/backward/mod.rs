@@ -18,8 +18,8 @@ pub use pattern::masked_attention_backward;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::dropout::{AttentionDropout, Factors};
-use super::layout::{DEAD, Rule};
+use super::dropout::{AttentionDropout, Factors, SlotFactors};
+use super::layout::Rule;
 use super::{AttentionInputs, AttentionShape, Mask, Segments, Strided, check, row};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
@@ -34,6 +34,9 @@ use pattern::SharedRows;
 
 /// Keys, and queries, in a block: whole tiles of every tier either way. Weights and their gradients take 83 KiB each.
 const BLOCK: usize = 144;
+
+/// Columns of the narrowest tile that there is, or fewer.
+const MIN_COLUMNS: usize = 8;
 
 /// Where the gradients of queries, keys and values go: rows of one buffer, as those of the inputs are.
 #[derive(Debug)]
@@ -390,7 +393,7 @@ struct Blocks<'a> {
     scale: f32,
     dropout: Option<&'a AttentionDropout<'a>>,
     /// Where keys are slots: what their scores are, the first query's place in its sequence, and the gradient of the bias.
-    rule: Option<(Rule<'a>, usize, &'a mut [f64])>,
+    rule: Option<(&'a Rule<'a>, usize, &'a mut [f64])>,
     key_strips: &'a [f32],
     value_strips: &'a [f32],
     query_panels: &'a [f32],
@@ -415,17 +418,29 @@ impl Blocks<'_> {
     fn add<S: Simd>(&mut self, simd: S, keys: Range<usize>, queries: Range<usize>) {
         let (height, width) = (tile_rows::<S>(), tile_columns::<S>());
         let padded = self.padded;
-        for panel in 0..queries.len().div_ceil(width) {
+        let panels = queries.len().div_ceil(width);
+        // Of each panel the keys that it sees.
+        let mut seen = [const { 0..0 }; BLOCK / MIN_COLUMNS];
+        for (panel, seen) in seen[..panels].iter_mut().enumerate() {
             let query = queries.start + panel * width;
             let count = width.min(self.count - query);
             let columns = count.next_multiple_of(S::LANES);
-            self.weigh(simd, keys.clone(), query, count, panel);
-            let ds = &self.ds[panel * width * BLOCK..][..keys.len() * columns];
+            let range = match &self.rule {
+                Some((rule, place, _)) => rule.seen(keys.clone(), place + query, count, height),
+                None => keys.clone(),
+            };
+            *seen = range.clone();
+            if range.is_empty() {
+                continue;
+            }
+            let offset = panel * width * BLOCK + (range.start - keys.start) * columns;
+            self.weigh(simd, range.clone(), query, count, offset);
+            let ds = &self.ds[offset..][..range.len() * columns];
             for at in (0..count).step_by(height) {
                 simd.vectorize(Accumulate {
                     rows: height.min(count - at),
                     a: (&ds[at..], columns),
-                    b: &self.key_rows[keys.start * padded..keys.end * padded],
+                    b: &self.key_rows[range.start * padded..range.end * padded],
                     padded,
                     to: &mut self.dq[(query + at) * padded..],
                 });
@@ -433,12 +448,23 @@ impl Blocks<'_> {
         }
         for at in (0..keys.len()).step_by(height) {
             let rows = height.min(keys.len() - at);
+            // The panels that see the strip lie side by side.
+            let sees = |seen: &Range<usize>| seen.contains(&(keys.start + at));
+            let Some(low) = seen[..panels].iter().position(sees) else {
+                continue;
+            };
+            let high = seen[low..panels]
+                .iter()
+                .take_while(|seen| sees(seen))
+                .count()
+                + low;
+            let (from, end) = (low * width, queries.len().min(high * width));
             for (turned, b, to) in [
                 (&*self.weights, self.dout_rows, &mut *self.dv),
                 (&*self.ds, self.query_rows, &mut *self.dk),
             ] {
-                let strip = &mut self.strip[..queries.len() * height];
-                for (panel, strip) in strip.chunks_mut(width * height).enumerate() {
+                let strip = &mut self.strip[..(end - from) * height];
+                for (panel, strip) in (low..).zip(strip.chunks_mut(width * height)) {
                     let columns = (strip.len() / height).next_multiple_of(S::LANES);
                     simd.vectorize(Pack {
                         from: &turned[panel * width * BLOCK + at * columns..],
@@ -451,7 +477,7 @@ impl Blocks<'_> {
                 simd.vectorize(Accumulate {
                     rows,
                     a: (strip, height),
-                    b: &b[queries.start * padded..queries.end * padded],
+                    b: &b[(queries.start + from) * padded..(queries.start + end) * padded],
                     padded,
                     to: &mut to[at * padded..],
                 });
@@ -459,7 +485,7 @@ impl Blocks<'_> {
         }
     }
 
-    /// The (dropped) weights of some keys for a panel of queries, and the gradients of their scores.
+    /// The (dropped) weights of some keys for a panel of queries, and the gradients of their scores, from `offset` on.
     #[inline(always)]
     fn weigh<S: Simd>(
         &mut self,
@@ -467,13 +493,13 @@ impl Blocks<'_> {
         keys: Range<usize>,
         query: usize,
         count: usize,
-        panel: usize,
+        offset: usize,
     ) {
         let (height, width) = (tile_rows::<S>(), tile_columns::<S>());
         let (dim, columns) = (self.dim, count.next_multiple_of(S::LANES));
         let len = keys.len() * columns;
-        let weights = &mut self.weights[panel * width * BLOCK..][..len];
-        let ds = &mut self.ds[panel * width * BLOCK..][..len];
+        let weights = &mut self.weights[offset..][..len];
+        let ds = &mut self.ds[offset..][..len];
         for (strips, panels, to) in [
             (self.key_strips, self.query_panels, &mut *weights),
             (self.value_strips, self.dout_panels, &mut *ds),
@@ -491,30 +517,31 @@ impl Blocks<'_> {
             rule.mask(keys.start, place + query, count, columns, weights);
         }
         let dropped = self.dropout.is_some();
-        if let (Some(dropout), Some((rule, ..))) = (self.dropout, &self.rule) {
-            let factors = self.factors[..len].chunks_exact_mut(columns);
-            for (&slot, factors) in rule.slots[keys.clone()].iter().zip(factors) {
-                for (i, factor) in factors[..count].iter_mut().enumerate() {
-                    let row = self.first + query + i;
-                    *factor = dropout.factor(row, self.head, slot as usize) as f32;
-                }
-            }
-        } else if let Some(dropout) = self.dropout {
+        if let Some(dropout) = self.dropout {
             let mut names = [0; MOST_COLUMNS];
             for (i, name) in names[..count].iter_mut().enumerate() {
                 *name = dropout.name(self.first + query + i);
             }
-            simd.vectorize(Factors {
-                dropout,
-                head: self.head,
-                first: keys.start,
-                names: &names,
-                columns,
-                mask: &mut self.factors[..len],
-            });
+            let (head, names, mask) = (self.head, &names, &mut self.factors[..len]);
+            match &self.rule {
+                None => simd.vectorize(Factors {
+                    dropout,
+                    head,
+                    first: keys.start,
+                    names,
+                    columns,
+                    mask,
+                }),
+                Some((rule, ..)) => simd.vectorize(SlotFactors {
+                    dropout,
+                    head,
+                    slots: &rule.slots.keys[keys.clone()],
+                    names,
+                    columns,
+                    mask,
+                }),
+            }
         }
-        // Scores under a rule are scaled already.
-        let score_scale = simd.splat(if self.rule.is_some() { 1.0 } else { self.scale });
         let scale = simd.splat(self.scale);
         for at in (0..columns).step_by(S::LANES) {
             let lse = simd.load(&self.lse[query + at..]);
@@ -522,7 +549,7 @@ impl Blocks<'_> {
             let mut place = at;
             while place < len {
                 let score = simd.load(&weights[place..]);
-                let weight = exp(simd, simd.sub(simd.mul(score, score_scale), lse));
+                let weight = exp(simd, simd.sub(simd.mul(score, scale), lse));
                 let mut dp = simd.load(&ds[place..]);
                 let mut kept = weight;
                 if dropped {
@@ -536,22 +563,8 @@ impl Blocks<'_> {
                 place += columns;
             }
         }
-        if let Some((rule, place, dbias)) = &mut self.rule
-            && let Some(bias) = rule.inputs.bias
-        {
-            let own = self.head * dbias.len();
-            let ds = ds.chunks_exact(columns);
-            for (&slot, ds) in rule.slots[keys]
-                .iter()
-                .zip(ds)
-                .filter(|(slot, _)| **slot != DEAD)
-            {
-                for (i, &gradient) in ds[..count].iter().enumerate() {
-                    let at = bias.at(self.head, *place + query + i, slot as usize) - own;
-                    // Of the score that the bias was added to, which was scaled before.
-                    dbias[at] += f64::from(gradient / self.scale);
-                }
-            }
+        if let Some((rule, place, dbias)) = &mut self.rule {
+            rule.add_bias_gradient(keys.start, *place + query, count, columns, ds, dbias);
         }
     }
 }

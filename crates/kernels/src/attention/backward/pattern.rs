@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::super::dropout::AttentionDropout;
 use super::super::layout::{
-    Chunk, DEAD, Rule, check_masked, chunks, copy_slots, lay_out, pack_slots,
+    Chunk, DEAD, Rule, Slots, check_masked, chunks, copy_slots, pack_slots,
 };
-use super::super::{AttentionInputs, Mask, Strided, reference::MaskedGradients};
+use super::super::{AttentionInputs, Strided, reference::MaskedGradients};
 use super::{BLOCK, Blocks, Scratch, dot, pack_panels};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
@@ -82,16 +82,7 @@ pub(super) fn run(
     if let Some(dropout) = dropout {
         dropout.check(rows.max(inputs.keys.tokens()), heads);
     }
-    // Short chunks waste less of a narrow window's corners.
-    let most = match inputs.mask {
-        Mask::Window { left, right } | Mask::Global { left, right, .. } => {
-            (left.saturating_add(*right) / 4)
-                .next_multiple_of(48)
-                .clamp(48, BLOCK)
-        }
-        _ => BLOCK,
-    };
-    let chunks = chunks(&inputs, most);
+    let chunks = chunks(&inputs, BLOCK);
     let sequences: Vec<Range<usize>> = inputs.keys.ranges().collect();
     let entries = inputs.bias.map_or(0, |bias| 2 * bias.reach + 1);
     let tasks = sequences.len() * heads;
@@ -123,8 +114,12 @@ pub(super) fn run(
     });
     let mut sums = vec![0.0f64; heads * entries];
     for task in biases.chunks_exact((heads * entries).max(1)) {
-        for (sum, &value) in sums.iter_mut().zip(task) {
-            *sum += value;
+        // Tasks have them by how far the query is behind the key.
+        let sums = sums.chunks_exact_mut(entries);
+        for (sums, task) in sums.zip(task.chunks_exact(entries)) {
+            for (sum, &value) in sums.iter_mut().rev().zip(task) {
+                *sum += value;
+            }
         }
     }
     sums.into_iter().map(|sum| sum as f32).collect()
@@ -137,7 +132,7 @@ thread_local! {
 /// What a task keeps beside a chunk's.
 #[derive(Default)]
 struct Own {
-    slots: Vec<u32>,
+    slots: Slots,
     /// Of all keys of the sequence: `[key][D]`.
     dk: AlignedFloats,
     dv: AlignedFloats,
@@ -155,7 +150,7 @@ struct Task<'a> {
     lse: &'a [f32],
     dout: &'a [f32],
     to: [SharedRows<'a>; 3],
-    /// `[2·reach + 1]`, empty without a bias.
+    /// `[2·reach + 1]` by how far the query is behind the key, empty without a bias.
     dbias: &'a mut [f64],
     scratch: &'a mut Scratch,
     own: &'a mut Own,
@@ -187,18 +182,20 @@ impl Kernel for Task<'_> {
         dk.fill(0.0);
         dv.fill(0.0);
         for chunk in self.chunks {
-            let window = lay_out(inputs, chunk, self.head, height, slots);
+            let window = slots.lay_out(inputs, chunk, self.head, height);
+            let rule = Rule { slots, window };
+            let keys = &rule.slots.keys[..];
             let (count, first) = (chunk.queries.len(), chunk.keys.start);
             let scratch = &mut *self.scratch;
-            let strips = slots.len().div_ceil(height) * dim * height;
+            let strips = keys.len().div_ceil(height) * dim * height;
             for (of, to) in [
                 (inputs.k, &mut scratch.key_strips),
                 (inputs.v, &mut scratch.value_strips),
             ] {
-                pack_slots(of, column, first, slots, dim, height, to.at_least(strips));
+                pack_slots(of, column, first, keys, dim, height, to.at_least(strips));
             }
-            let key_rows = scratch.key_rows.at_least(slots.len() * padded);
-            copy_slots(inputs.k, column, first, slots, dim, key_rows);
+            let key_rows = scratch.key_rows.at_least(keys.len() * padded);
+            copy_slots(inputs.k, column, first, keys, dim, key_rows);
             let panels = count.div_ceil(width);
             let start = chunk.queries.start;
             for (of, panel, rows) in [
@@ -213,6 +210,10 @@ impl Kernel for Task<'_> {
                     to[..dim].copy_from_slice(from);
                     to[dim..].fill(0.0);
                 }
+            }
+            let scale = inputs.shape.scale;
+            for query in scratch.query_panels.at_least(panels * dim * width) {
+                *query *= scale;
             }
             let lse = scratch.lse.at_least(panels * width);
             let delta = scratch.delta.at_least(panels * width);
@@ -238,18 +239,10 @@ impl Kernel for Task<'_> {
                 count,
                 dim,
                 padded,
-                scale: inputs.shape.scale,
+                // Queries are scaled before their products, and sums of their gradients and the keys' after.
+                scale: 1.0,
                 dropout: self.dropout,
-                rule: Some((
-                    Rule {
-                        inputs,
-                        slots,
-                        window,
-                        head: self.head,
-                    },
-                    chunk.place,
-                    self.dbias,
-                )),
+                rule: Some((&rule, chunk.place, self.dbias)),
                 key_strips: &scratch.key_strips,
                 value_strips: &scratch.value_strips,
                 query_panels: &scratch.query_panels,
@@ -270,30 +263,40 @@ impl Kernel for Task<'_> {
                 },
                 strip: scratch.strip.at_least(BLOCK * height),
             };
-            for slot in (0..slots.len()).step_by(BLOCK) {
-                let part = slot..slots.len().min(slot + BLOCK);
-                blocks.dk.fill(0.0);
-                blocks.dv.fill(0.0);
-                // A block of a plan may be longer than ours.
-                for query in (0..count).step_by(BLOCK) {
-                    blocks.add(simd, part.clone(), query..count.min(query + BLOCK));
-                }
-                for (i, &key) in slots[part]
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, key)| **key != DEAD)
-                {
-                    let at = key as usize * padded;
-                    add(simd, &mut dk[at..at + padded], &blocks.dk[i * padded..]);
-                    add(simd, &mut dv[at..at + padded], &blocks.dv[i * padded..]);
+            for part in rule.parts() {
+                for slot in part.clone().step_by(BLOCK) {
+                    let block = slot..part.end.min(slot + BLOCK);
+                    blocks.dk.fill(0.0);
+                    blocks.dv.fill(0.0);
+                    // A block of a plan may be longer than ours.
+                    for query in (0..count).step_by(BLOCK) {
+                        blocks.add(simd, block.clone(), query..count.min(query + BLOCK));
+                    }
+                    let found = blocks.dk.chunks_exact(padded);
+                    let found = found.zip(blocks.dv.chunks_exact(padded));
+                    for (&key, (from_k, from_v)) in keys[block].iter().zip(found) {
+                        if key != DEAD {
+                            let at = key as usize * padded;
+                            add(simd, &mut dk[at..at + padded], from_k);
+                            add(simd, &mut dv[at..at + padded], from_v);
+                        }
+                    }
                 }
             }
             for t in 0..count {
-                write(0, start + t, &blocks.dq[t * padded..]);
+                let dq = &mut blocks.dq[t * padded..][..dim];
+                for value in dq.iter_mut() {
+                    *value *= scale;
+                }
+                write(0, start + t, dq);
             }
         }
         for (t, row) in self.keys.enumerate() {
-            write(1, row, &dk[t * padded..]);
+            let dk = &mut dk[t * padded..][..dim];
+            for value in dk.iter_mut() {
+                *value *= inputs.shape.scale;
+            }
+            write(1, row, dk);
             write(2, row, &dv[t * padded..]);
         }
     }

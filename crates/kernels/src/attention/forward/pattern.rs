@@ -3,10 +3,9 @@
 //! query does not see score −∞.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
-use super::super::dropout::AttentionDropout;
-use super::super::layout::{Chunk, Rule, check_masked, chunks, copy_slots, lay_out, pack_slots};
+use super::super::dropout::{AttentionDropout, SlotFactors};
+use super::super::layout::{Chunk, Rule, Slots, check_masked, chunks, copy_slots, pack_slots};
 use super::super::{AttentionShape, Mask, RelativeBias, Segments, Strided, row};
 use super::{BLOCK_KEYS, Scratch, TASK_QUERIES, Tile};
 use crate::Exec;
@@ -90,7 +89,8 @@ pub fn masked_attention(
 }
 
 thread_local! {
-    static SCRATCH: RefCell<(Scratch, Vec<u32>)> = RefCell::new((Scratch::new(), Vec::new()));
+    static SCRATCH: RefCell<(Scratch, Slots)> =
+        RefCell::new((Scratch::new(), Slots::default()));
 }
 
 struct Task<'a> {
@@ -101,7 +101,7 @@ struct Task<'a> {
     out: &'a SharedMut<'a>,
     lse: Option<&'a SharedMut<'a>>,
     scratch: &'a mut Scratch,
-    slots: &'a mut Vec<u32>,
+    slots: &'a mut Slots,
 }
 
 impl Kernel for Task<'_> {
@@ -114,8 +114,12 @@ impl Kernel for Task<'_> {
         let column = self.head * dim;
         let padded = dim.next_multiple_of(S::LANES);
         let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
-        let window = lay_out(inputs, chunk, self.head, rows, self.slots);
-        let slots = &self.slots[..];
+        let window = self.slots.lay_out(inputs, chunk, self.head, rows);
+        let rule = Rule {
+            slots: self.slots,
+            window,
+        };
+        let slots = &rule.slots.keys[..];
 
         let strips = scratch
             .keys
@@ -133,29 +137,33 @@ impl Kernel for Task<'_> {
             sums: scratch.sums.at_least(columns * padded),
             count: slots.len(),
             dim,
-            // Scores are scaled where they are masked.
+            // Queries are scaled instead.
             scale: 1.0,
             head: self.head,
-            dropout: None,
+            dropout: self.dropout,
             names: [0; MOST_COLUMNS],
-            factors: &mut [],
+            factors: match self.dropout {
+                Some(_) => scratch.factors.at_least(BLOCK_KEYS * columns),
+                None => &mut [],
+            },
         };
         let width = inputs.shape.heads * dim;
         for first in chunk.queries.clone().step_by(columns) {
             let count = columns.min(chunk.queries.end - first);
             let from = row(inputs.q, column, first);
             pack_strip(from, inputs.q.stride, count, tile.queries, columns, 0);
+            for query in tile.queries.iter_mut() {
+                *query *= inputs.shape.scale;
+            }
+            if let Some(dropout) = self.dropout {
+                for (i, name) in tile.names[..count].iter_mut().enumerate() {
+                    *name = dropout.name(first + i);
+                }
+            }
             let walk = Walk {
-                rule: Rule {
-                    inputs,
-                    slots,
-                    window,
-                    head: self.head,
-                },
-                first,
+                rule: &rule,
                 place: chunk.place + first - chunk.queries.start,
                 count,
-                dropout: self.dropout,
             };
             let (max, totals) = match count.div_ceil(S::LANES) {
                 1 => walk.run::<S, 1>(simd, &mut tile),
@@ -185,12 +193,10 @@ impl Kernel for Task<'_> {
 
 /// A tile of queries on its way over the slots.
 struct Walk<'a> {
-    rule: Rule<'a>,
-    /// The first query's row, and its place in its sequence.
-    first: usize,
+    rule: &'a Rule<'a>,
+    /// The first query's place in its sequence.
     place: usize,
     count: usize,
-    dropout: Option<&'a AttentionDropout<'a>>,
 }
 
 impl Walk<'_> {
@@ -200,21 +206,21 @@ impl Walk<'_> {
         simd: S,
         tile: &mut Tile<'_>,
     ) -> ([f32; MOST_COLUMNS], [f32; MOST_COLUMNS]) {
+        let (place, count, columns) = (self.place, self.count, V * S::LANES);
         let padded = tile.dim.next_multiple_of(S::LANES);
         let mut max = [simd.splat(LOWEST); V];
         let mut total = [simd.zero(); V];
-        tile.sums[..V * S::LANES * padded].fill(0.0);
-        for span in self.spans(tile_rows::<S>()) {
+        tile.sums[..columns * padded].fill(0.0);
+        for part in self.rule.parts() {
+            let span = self.rule.seen(part, place, count, tile_rows::<S>());
             for first in span.clone().step_by(BLOCK_KEYS) {
                 let keys = BLOCK_KEYS.min(span.end - first);
                 tile.score::<S, V>(simd, first, keys);
-                let scores = &mut tile.scores[..keys * V * S::LANES];
-                self.rule
-                    .mask(first, self.place, self.count, V * S::LANES, scores);
+                let scores = &mut tile.scores[..keys * columns];
+                self.rule.mask(first, place, count, columns, scores);
                 let rescale = tile.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
-                let scores = &mut tile.scores[..keys * V * S::LANES];
-                self.drop(first, V * S::LANES, scores);
-                tile.add_values(simd, V * S::LANES, first, keys, &rescale);
+                self.drop::<S, V>(simd, first, keys, tile);
+                tile.add_values(simd, columns, first, keys, &rescale);
             }
         }
         let (mut maxima, mut totals) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
@@ -225,33 +231,30 @@ impl Walk<'_> {
         (maxima, totals)
     }
 
-    /// The slots that any of the queries may see, from whole strips on.
-    #[inline(always)]
-    fn spans(&self, rows: usize) -> [Range<usize>; 2] {
-        let Some(window) = self.rule.window else {
-            return [0..self.rule.slots.len(), 0..0];
-        };
-        let low = self.place.saturating_sub(window.left) - window.base;
-        let high = (self.place + self.count).saturating_add(window.right) - window.base;
-        let low = window.slots + low / rows * rows;
-        let high = window.slots.saturating_add(high).min(self.rule.slots.len());
-        [0..window.slots, low.min(high)..high]
-    }
-
     /// Drops powers of a block of slots, whose sums are already taken.
     #[inline(always)]
-    fn drop(&self, first: usize, columns: usize, powers: &mut [f32]) {
-        let Some(dropout) = self.dropout else {
+    fn drop<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        first: usize,
+        keys: usize,
+        tile: &mut Tile<'_>,
+    ) {
+        let Some(dropout) = tile.dropout else {
             return;
         };
-        for (i, powers) in powers.chunks_exact_mut(columns).enumerate() {
-            let slot = self.rule.slots[first + i];
-            for (query, power) in powers[..self.count].iter_mut().enumerate() {
-                if *power != 0.0 {
-                    let row = self.first + query;
-                    *power *= dropout.factor(row, self.rule.head, slot as usize) as f32;
-                }
-            }
+        let len = keys * V * S::LANES;
+        let factors = &mut tile.factors[..len];
+        simd.vectorize(SlotFactors {
+            dropout,
+            head: tile.head,
+            slots: &self.rule.slots.keys[first..first + keys],
+            names: &tile.names,
+            columns: V * S::LANES,
+            mask: &mut *factors,
+        });
+        for (power, factor) in tile.scores[..len].iter_mut().zip(&*factors) {
+            *power *= factor;
         }
     }
 }
