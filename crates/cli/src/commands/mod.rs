@@ -11,6 +11,7 @@ mod finetune;
 mod forward;
 mod info;
 mod pretrain;
+mod quickstart;
 mod search;
 mod tag;
 mod task_data;
@@ -29,6 +30,7 @@ use crate::progress::Progress;
 /// What bertha can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Quickstart(quickstart::Quickstart),
     Embed(embed::Embed),
     Search(search::Search),
     FillMask(fill_mask::FillMask),
@@ -50,6 +52,7 @@ pub enum Command {
 pub fn run(cli: &Cli) -> Result<()> {
     let global = &cli.global;
     match &cli.command {
+        Command::Quickstart(quickstart) => quickstart.run(global),
         Command::Embed(embed) => embed.run(global),
         Command::Search(search) => search.run(global),
         Command::FillMask(fill_mask) => fill_mask.run(global),
