@@ -45,7 +45,7 @@ Examples:
 What to expect:
   In a minute it learns which words are common, and something of their order: perplexity on the held
   out pages falls from 1500, a guess among all tokens, to a sixth of that. A model that guesses as
-  people do has seen ten thousand times as much text.
+  people do has seen thousands of times as much text.
 
 Output:
   DIR/book.txt, DIR/held-out.txt   the text: what is learned, and what judges it
