@@ -41,7 +41,7 @@ Examples:
   bertha quickstart
   bertha quickstart --steps 20000 --output treasure     guesses better, in a quarter of an hour
   bertha quickstart --data notes.txt --output notes
-  bertha fill-mask --model bertha-quickstart/model "jim was hiding in the [MASK] ."     afterwards
+  bertha fill-mask --model bertha-quickstart/model 'jim was hiding in the [MASK] .'     afterwards
 
 What to expect:
   In a minute it learns which words are common, and something of their order: perplexity on the held
