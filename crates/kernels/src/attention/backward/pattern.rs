@@ -30,7 +30,7 @@ pub(super) struct SharedRows<'a> {
 /// The gradients of [`masked_attention`](crate::masked_attention()), whose `out[Tq, H·D]` and `lse[Tq, H]` these are, for
 /// `dout[Tq, H·D]`; the other arguments must be the same as there.
 ///
-/// Time and memory are linear in the length for any mask but [`Mask::Full`]. A sequence's gradients have the same bits
+/// Time and memory are linear in the length for any mask but [`Mask::Full`](crate::Mask::Full). A sequence's gradients have the same bits
 /// whatever other sequences there are and however many threads run.
 ///
 /// # Panics
