@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bertha_kernels::{PackedWeights, WeightSource};
+use bertha_kernels::{Int8Weights, PackedWeights, WeightSource};
 use bertha_tensor::{DType, Tensor};
 
 use crate::{AutogradError, Parameter, Session};
@@ -21,6 +21,11 @@ enum Form {
     /// Packed once, the source not kept: all that inference needs.
     Packed {
         weight: PackedWeights,
+        bias: Option<Tensor>,
+    },
+    /// 8 bits, for inference alone.
+    Int8 {
+        weight: Int8Weights,
         bias: Option<Tensor>,
     },
     /// Parameters, packed again when one has changed.
@@ -55,13 +60,23 @@ impl LinearWeight {
     /// When the bias has another length.
     pub fn packed(weight: PackedWeights, bias: Option<Tensor>) -> Result<Self, AutogradError> {
         let (n, k) = (weight.n(), weight.k());
-        if let Some(bias) = &bias
-            && bias.shape() != [n]
-        {
-            return Err(shape_error("the bias", bias.shape(), format!("[{n}]")));
-        }
+        check_bias(bias.as_ref(), n)?;
         Ok(Self {
             form: Form::Packed { weight, bias },
+            n,
+            k,
+        })
+    }
+
+    /// A weight of 8 bits for inference, with a bias `[N]` f32. It has no gradient.
+    ///
+    /// # Errors
+    /// When the bias has another length.
+    pub fn int8(weight: Int8Weights, bias: Option<Tensor>) -> Result<Self, AutogradError> {
+        let (n, k) = (weight.n(), weight.k());
+        check_bias(bias.as_ref(), n)?;
+        Ok(Self {
+            form: Form::Int8 { weight, bias },
             n,
             k,
         })
@@ -131,7 +146,7 @@ impl LinearWeight {
     /// Number of values, the bias included.
     pub fn numel(&self) -> usize {
         let bias = match &self.form {
-            Form::Packed { bias, .. } => bias.is_some(),
+            Form::Packed { bias, .. } | Form::Int8 { bias, .. } => bias.is_some(),
             Form::Trained { parts, .. } => parts.iter().any(|part| part.bias.is_some()),
         };
         self.n * self.k + if bias { self.n } else { 0 }
@@ -142,6 +157,7 @@ impl LinearWeight {
         let bias = self.numel() - self.n * self.k;
         match &self.form {
             Form::Packed { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
+            Form::Int8 { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
             // Parameters, and both packed forms.
             Form::Trained { .. } => (3 * self.n * self.k + 2 * bias) * size_of::<f32>(),
         }
@@ -150,7 +166,7 @@ impl LinearWeight {
     /// The parameters, if it is learned.
     pub fn parts(&self) -> &[LinearPart] {
         match &self.form {
-            Form::Packed { .. } => &[],
+            Form::Packed { .. } | Form::Int8 { .. } => &[],
             Form::Trained { parts, .. } => parts,
         }
     }
@@ -161,6 +177,15 @@ impl LinearWeight {
             !part.weight.is_frozen() || part.bias.as_ref().is_some_and(|bias| !bias.is_frozen())
         };
         self.parts().iter().any(tracked)
+    }
+
+    /// The weight and the bias, where it has 8 bits.
+    pub(crate) fn as_int8(&self) -> Result<Option<(&Int8Weights, Option<&[f32]>)>, AutogradError> {
+        let Form::Int8 { weight, bias } = &self.form else {
+            return Ok(None);
+        };
+        let bias = bias.as_ref().map(Tensor::as_slice).transpose()?;
+        Ok(Some((weight, bias)))
     }
 
     /// Calls `with` on the packed weight and the bias.
@@ -175,6 +200,12 @@ impl LinearWeight {
                 bias.as_ref().map(Tensor::as_slice).transpose()?,
                 None,
             ),
+            // Whoever asks has handled it before, by `as_int8`.
+            Form::Int8 { .. } => {
+                return Err(AutogradError::NoBackward {
+                    op: "linear of int8",
+                });
+            }
             Form::Trained { parts, packed } => {
                 let packed = up_to_date(session, parts, self.k, packed)?;
                 let bias = packed.bias.as_ref().map(Tensor::as_slice).transpose()?;
@@ -279,6 +310,15 @@ pub(crate) fn stacked_weight<T: bertha_tensor::Element>(
         stacked.extend_from_slice(part.weight.value().as_slice::<T>()?);
     }
     Ok(stacked)
+}
+
+fn check_bias(bias: Option<&Tensor>, n: usize) -> Result<(), AutogradError> {
+    match bias {
+        Some(bias) if bias.shape() != [n] => {
+            Err(shape_error("the bias", bias.shape(), format!("[{n}]")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn shape_error(input: &'static str, found: &[usize], expected: String) -> AutogradError {

@@ -52,8 +52,8 @@ pub use error::KernelError;
 pub use exec::Exec;
 pub use float::Float;
 pub use gemm::{
-    Epilogue, Matrix, PackedWeights, WeightSource, batched_matmul, column_sums, gemm, gemm_keeping,
-    gemm_tn, matmul,
+    Epilogue, Int8Weights, Matrix, PackedWeights, WeightSource, batched_matmul, column_sums, gemm,
+    gemm_int8, gemm_keeping, gemm_tn, matmul, quantize_row_int8,
 };
 pub use isa::Isa;
 pub use loss::{CrossEntropy, Labels, binary_cross_entropy, cross_entropy, mean_squared_error};
@@ -77,7 +77,7 @@ pub mod reference {
     };
     pub use crate::dropout::reference::{dropout, dropout_factor};
     pub use crate::embedding::reference::{embedding_backward, embedding_layer_norm};
-    pub use crate::gemm::reference::{column_sums, gemm, matmul};
+    pub use crate::gemm::reference::{column_sums, gemm, gemm_int8, matmul};
     pub use crate::loss::reference::{binary_cross_entropy, cross_entropy, mean_squared_error};
     pub use crate::norm::reference::{layer_norm, layer_norm_backward};
     pub use crate::optimizer::reference::{adam, lamb, sgd};

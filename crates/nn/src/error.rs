@@ -53,6 +53,17 @@ pub enum NnError {
         /// Its dtype.
         found: DType,
     },
+    /// A quantized weight was to be trained.
+    #[error(
+        "{file}: tensor `{name}` has 8 bits and cannot be trained: train the model that it was quantized from",
+        file = file.display()
+    )]
+    QuantizedTraining {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The tensor's full name.
+        name: String,
+    },
     /// An activation function that is not known.
     #[error(
         "activation `{0}` is not known; known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, \

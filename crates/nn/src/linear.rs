@@ -1,7 +1,7 @@
 //! The fully connected layer.
 
 use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var, ops};
-use bertha_kernels::{Activation, PackedWeights};
+use bertha_kernels::{Activation, Int8Weights, PackedWeights};
 use bertha_tensor::Tensor;
 
 use crate::initializer::Initial;
@@ -66,6 +66,30 @@ impl Linear {
             let weight = LinearWeight::trained(parts)?;
             return Ok(Self { weight });
         }
+        let quantized = parts
+            .iter()
+            .map(|part| part.int8("weight", &[outputs_each, inputs]))
+            .collect::<Result<Vec<_>, _>>()?;
+        // All of them or none: a mixture falls to `tensor`, which names the one of 8 bits.
+        let quantized: Option<Vec<_>> = quantized.into_iter().collect();
+        let Some(first) = parts.first() else {
+            return Err(NnError::Batch(
+                "a linear layer needs at least one part".into(),
+            ));
+        };
+        let bias = stacked_bias(parts, outputs_each, bias)?;
+        if let Some(quantized) = quantized {
+            let sources = quantized
+                .iter()
+                .map(|(values, scales)| Ok((values.as_slice()?, scales.as_slice()?)))
+                .collect::<Result<Vec<_>, NnError>>()?;
+            let weight = Int8Weights::pack_stacked(&sources, inputs);
+            for part in parts {
+                part.release("weight");
+            }
+            let weight = LinearWeight::int8(weight, bias)?;
+            return Ok(Self { weight });
+        }
         let tensors = parts
             .iter()
             .map(|part| part.tensor("weight", &[outputs_each, inputs]))
@@ -74,23 +98,6 @@ impl Linear {
             .iter()
             .map(|tensor| Ok((source(tensor)?, outputs_each)))
             .collect::<Result<Vec<_>, NnError>>()?;
-        let bias = match bias {
-            Bias::Absent => None,
-            Bias::Present => {
-                let mut stacked = Vec::with_capacity(parts.len() * outputs_each);
-                for part in parts {
-                    let bias = part.f32_tensor("bias", &[outputs_each])?;
-                    stacked.extend_from_slice(bias.as_slice::<f32>()?);
-                }
-                let len = stacked.len();
-                Some(Tensor::from_vec(stacked, &[len])?)
-            }
-        };
-        let Some(first) = parts.first() else {
-            return Err(NnError::Batch(
-                "a linear layer needs at least one part".into(),
-            ));
-        };
         let weight = PackedWeights::pack_stacked(first.session().exec(), &sources, inputs);
         for part in parts {
             part.release("weight");
@@ -200,4 +207,22 @@ impl Linear {
     pub fn bytes(&self) -> usize {
         self.weight.bytes()
     }
+}
+
+/// The biases of layers of one input, one after the other.
+fn stacked_bias(
+    parts: &[Weights<'_>],
+    outputs_each: usize,
+    bias: Bias,
+) -> Result<Option<Tensor>, NnError> {
+    if bias == Bias::Absent {
+        return Ok(None);
+    }
+    let mut stacked = Vec::with_capacity(parts.len() * outputs_each);
+    for part in parts {
+        let bias = part.f32_tensor("bias", &[outputs_each])?;
+        stacked.extend_from_slice(bias.as_slice::<f32>()?);
+    }
+    let len = stacked.len();
+    Ok(Some(Tensor::from_vec(stacked, &[len])?))
 }

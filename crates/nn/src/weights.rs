@@ -122,6 +122,51 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When it is missing, of another shape, or not of a float dtype.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, NnError> {
+        let tensor = self.stored(name, shape)?;
+        match tensor.dtype() {
+            DType::F32 | DType::Bf16 | DType::F16 => Ok(tensor),
+            found => Err(self.wrong_dtype(name, found)),
+        }
+    }
+
+    /// Tensor `name` of 8 bits with the scales of its rows, `name_scale` `[rows, 1]` of a float dtype, as f32; none
+    /// where the tensor is not of 8 bits.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape or dtype.
+    pub(crate) fn int8(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Option<(Tensor, Tensor)>, NnError> {
+        let tensor = self.stored(name, shape)?;
+        if tensor.dtype() != DType::I8 {
+            return Ok(None);
+        }
+        if self.training.is_some() {
+            return Err(NnError::QuantizedTraining {
+                file: self.file().to_path_buf(),
+                name: self.full_name(name),
+            });
+        }
+        let rows = shape.first().copied().unwrap_or(0);
+        let scales = self
+            .tensor(&format!("{name}_scale"), &[rows, 1])?
+            .to_dtype(DType::F32)?;
+        Ok(Some((tensor, scales)))
+    }
+
+    fn wrong_dtype(&self, name: &str, found: DType) -> NnError {
+        let name = self.full_name(name);
+        NnError::WrongDType {
+            file: self.file_of(&name),
+            name,
+            found,
+        }
+    }
+
+    /// Tensor `name`, of the given shape and any dtype.
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Tensor, NnError> {
         let full_name = self.full_name(name);
         let holder = self
             .checkpoint
@@ -138,14 +183,7 @@ impl<'a> Weights<'a> {
                 expected: shape.to_vec(),
             });
         }
-        match tensor.dtype() {
-            DType::F32 | DType::Bf16 | DType::F16 => Ok(tensor),
-            found => Err(NnError::WrongDType {
-                file: self.file_of(&full_name),
-                name: full_name,
-                found,
-            }),
-        }
+        Ok(tensor)
     }
 
     /// Tensor `name` as f32: the file's own pages when it is f32 there, converted otherwise.

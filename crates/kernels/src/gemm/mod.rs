@@ -6,6 +6,7 @@
 //! - `weights`: `W[N,K]` is packed once, at load, into panels of as many columns as a tile has;
 //! - `pack`: the transposition that both operands go through;
 //! - `tile`: the register tile, written once over the SIMD trait;
+//! - `int8`: the product with weights of 8 bits, with exact sums;
 //! - `driver`: blocks that fit the caches, and their division among threads;
 //! - `epilogue`: bias, activation and residual, while a finished tile is still in L1;
 //! - `matmul`: the product of two matrices of any strides, packed as it runs, hence the gradient of a weight;
@@ -16,6 +17,7 @@
 mod column_sums;
 mod driver;
 mod epilogue;
+mod int8;
 mod matmul;
 pub(crate) mod pack;
 mod portable;
@@ -29,6 +31,7 @@ mod weights;
 
 pub use column_sums::column_sums;
 pub use epilogue::Epilogue;
+pub use int8::{Int8Weights, gemm_int8, quantize_row_int8};
 pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul};
 pub use weights::{PackedWeights, WeightSource};
 
@@ -85,6 +88,23 @@ fn run(
     y: &mut [f32],
 ) {
     let (n, k) = (weights.n(), weights.k());
+    if gemm_is_empty((rows, n, k), x, epilogue, y) {
+        return;
+    }
+    match weights.isa().0 {
+        Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),
+        #[cfg(target_arch = "x86_64")]
+        _ => driver::gemm(exec, rows, x, weights, epilogue, before, y),
+    }
+}
+
+/// Whether there is nothing to compute, once the slices have been found to have the lengths of the shapes.
+fn gemm_is_empty(
+    (rows, n, k): (usize, usize, usize),
+    x: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &[f32],
+) -> bool {
     assert_eq!(x.len(), rows * k, "x is [{rows}, {k}]");
     assert_eq!(y.len(), rows * n, "y is [{rows}, {n}]");
     if let Some(bias) = epilogue.bias {
@@ -93,12 +113,5 @@ fn run(
     if let Some(residual) = epilogue.residual {
         assert_eq!(residual.len(), y.len(), "a residual for every value");
     }
-    if y.is_empty() {
-        return;
-    }
-    match weights.isa().0 {
-        Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),
-        #[cfg(target_arch = "x86_64")]
-        _ => driver::gemm(exec, rows, x, weights, epilogue, before, y),
-    }
+    y.is_empty()
 }

@@ -57,3 +57,18 @@ pub fn column_sums<F: Float>(x: &[F], accumulate: bool, sums: &mut [F]) {
         *sum = F::from_f64(all + if accumulate { sum.to_f64() } else { 0.0 });
     }
 }
+
+/// `y[T,N] = (q(x)·Wqᵀ)·(s_x·s_w)` in 8 bits, with the weight's bytes `[N,K]` and scales `[N]`, and each row of `x`
+/// quantized by its own largest value.
+pub fn gemm_int8(rows: usize, x: &[f32], (w, scales): (&[i8], &[f32]), k: usize, y: &mut [f32]) {
+    let n = scales.len();
+    let mut q = vec![0i8; k];
+    for t in 0..rows {
+        let scale = super::quantize_row_int8(&x[t * k..][..k], &mut q);
+        for j in 0..n {
+            let products = q.iter().zip(&w[j * k..][..k]);
+            let sum: i32 = products.map(|(&q, &w)| i32::from(q) * i32::from(w)).sum();
+            y[t * n + j] = sum as f32 * (scale * scales[j]);
+        }
+    }
+}
