@@ -31,6 +31,7 @@ mod loss;
 mod norm;
 mod operations;
 mod optimizer;
+mod quant;
 mod random;
 mod roofline;
 mod rope;
@@ -52,8 +53,9 @@ pub use error::KernelError;
 pub use exec::Exec;
 pub use float::Float;
 pub use gemm::{
-    Epilogue, Int8Weights, Matrix, PackedWeights, WeightSource, batched_matmul, column_sums, gemm,
-    gemm_int8, gemm_keeping, gemm_tn, matmul, quantize_row_int8,
+    Epilogue, Int8Weights, LowBitSource, LowBitWeights, Matrix, PackedWeights, WeightSource,
+    batched_matmul, column_sums, gemm, gemm_int8, gemm_keeping, gemm_low_bit, gemm_tn, matmul,
+    quantize_row_int8,
 };
 pub use isa::Isa;
 pub use loss::{CrossEntropy, Labels, binary_cross_entropy, cross_entropy, mean_squared_error};
@@ -63,6 +65,10 @@ pub use norm::{
 };
 pub use operations::operations;
 pub use optimizer::{Adam, AdamRule, Lamb, Parameter, Sgd, adam, lamb, scale, sgd, squared_norm};
+pub use quant::{
+    CodeBook, DynamicScales, Group, Range as GroupRange, SCALE_BLOCK, decode_group, dynamic_map,
+    encode_group, fit_group, pack_codes, packed_len, unpack_codes,
+};
 pub use random::philox4x32;
 pub use roofline::peak_flops;
 pub use rope::{RotaryTable, rope};

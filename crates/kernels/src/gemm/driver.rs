@@ -14,10 +14,11 @@ use super::tile::{
     LINE, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows,
     tile_vectors,
 };
-use super::{Epilogue, PackedWeights};
+use super::{Epilogue, LowBitWeights, PackedWeights};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
+use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 
 /// The most values of K in a block: a panel's part of 512 · 48 values takes 96 KiB.
@@ -33,8 +34,64 @@ const LEAST_ROWS: usize = 32;
 const LEAST_WORK: usize = 1 << 18;
 
 thread_local! {
-    /// A block of rows, packed.
-    static PACKED_ROWS: RefCell<AlignedFloats> = RefCell::new(AlignedFloats::zeroed(0));
+    /// A block of rows, packed, and a panel's part, expanded.
+    static BUFFERS: RefCell<[AlignedFloats; 2]> =
+        RefCell::new([AlignedFloats::zeroed(0), AlignedFloats::zeroed(0)]);
+}
+
+/// Where panels come from.
+#[derive(Clone, Copy)]
+pub(super) enum Panels<'a> {
+    Stored(&'a PackedWeights),
+    /// Made as they are read.
+    LowBit(&'a LowBitWeights),
+}
+
+impl<'a> Panels<'a> {
+    #[inline(always)]
+    fn n(self) -> usize {
+        match self {
+            Self::Stored(weights) => weights.n(),
+            Self::LowBit(weights) => weights.n(),
+        }
+    }
+
+    #[inline(always)]
+    fn k(self) -> usize {
+        match self {
+            Self::Stored(weights) => weights.k(),
+            Self::LowBit(weights) => weights.k(),
+        }
+    }
+
+    fn isa(self) -> Isa {
+        match self {
+            Self::Stored(weights) => weights.isa(),
+            Self::LowBit(weights) => weights.isa(),
+        }
+    }
+
+    /// Panel `panel` (of `width` columns) for the given range of k, perhaps in `room`.
+    #[inline(always)]
+    fn panel<'b>(
+        self,
+        panel: usize,
+        width: usize,
+        ks: Range<usize>,
+        room: &'b mut AlignedFloats,
+    ) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Stored(weights) => weights.panel(panel, width, ks),
+            Self::LowBit(weights) => {
+                let room = &mut room.at_least(ks.len() * width)[..ks.len() * width];
+                weights.expand(panel, ks, room);
+                room
+            }
+        }
+    }
 }
 
 /// See [`gemm`](super::gemm).
@@ -42,7 +99,7 @@ pub(super) fn gemm(
     exec: &Exec,
     rows: usize,
     x: &[f32],
-    weights: &PackedWeights,
+    weights: Panels<'_>,
     epilogue: Epilogue<'_>,
     before: Option<&mut [f32]>,
     y: &mut [f32],
@@ -57,7 +114,7 @@ pub(super) fn gemm(
     let before = before.map(SharedMut::new);
     exec.parallel(plan.row_blocks * plan.groups, |task| {
         // Outside of `run`: a closure in there would not be compiled with the tier's instructions.
-        PACKED_ROWS.with_borrow_mut(|packed| {
+        BUFFERS.with_borrow_mut(|[packed, expanded]| {
             weights.isa().run_native(Block {
                 rows: plan.rows_of(task / plan.groups),
                 panels: plan.panels_of(task % plan.groups),
@@ -65,6 +122,7 @@ pub(super) fn gemm(
                 weights,
                 epilogue,
                 packed,
+                expanded,
                 before: before.as_ref(),
                 y: &y,
             });
@@ -140,9 +198,10 @@ struct Block<'a> {
     rows: Range<usize>,
     panels: Range<usize>,
     x: &'a [f32],
-    weights: &'a PackedWeights,
+    weights: Panels<'a>,
     epilogue: Epilogue<'a>,
     packed: &'a mut AlignedFloats,
+    expanded: &'a mut AlignedFloats,
     before: Option<&'a SharedMut<'a>>,
     y: &'a SharedMut<'a>,
 }
@@ -187,7 +246,8 @@ impl Block<'_> {
         for panel in self.panels.clone() {
             let column = panel * tile_columns;
             let columns = column..n.min(column + tile_columns);
-            let values = self.weights.panel(panel, tile_columns, ks.clone());
+            let room = &mut *self.expanded;
+            let values = self.weights.panel(panel, tile_columns, ks.clone(), room);
             // The next panel's part, which is read after the last strip.
             let mut next = values.as_ptr().wrapping_add(k * tile_columns);
             // Of so many strips one suffices to ask for its share.

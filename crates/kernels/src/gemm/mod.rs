@@ -7,6 +7,7 @@
 //! - `pack`: the transposition that both operands go through;
 //! - `tile`: the register tile, written once over the SIMD trait;
 //! - `int8`: the product with weights of 8 bits, with exact sums;
+//! - `low_bit`: weights in codes of 1 to 4 bits, expanded as they are read;
 //! - `driver`: blocks that fit the caches, and their division among threads;
 //! - `epilogue`: bias, activation and residual, while a finished tile is still in L1;
 //! - `matmul`: the product of two matrices of any strides, packed as it runs, hence the gradient of a weight;
@@ -18,6 +19,7 @@ mod column_sums;
 mod driver;
 mod epilogue;
 mod int8;
+mod low_bit;
 mod matmul;
 pub(crate) mod pack;
 mod portable;
@@ -32,6 +34,7 @@ mod weights;
 pub use column_sums::column_sums;
 pub use epilogue::Epilogue;
 pub use int8::{Int8Weights, gemm_int8, quantize_row_int8};
+pub use low_bit::{LowBitSource, LowBitWeights};
 pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul};
 pub use weights::{PackedWeights, WeightSource};
 
@@ -94,7 +97,45 @@ fn run(
     match weights.isa().0 {
         Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),
         #[cfg(target_arch = "x86_64")]
-        _ => driver::gemm(exec, rows, x, weights, epilogue, before, y),
+        _ => driver::gemm(
+            exec,
+            rows,
+            x,
+            driver::Panels::Stored(weights),
+            epilogue,
+            before,
+            y,
+        ),
+    }
+}
+
+/// [`gemm`] with weights of 1 to 4 bits. The values that codes stand for are multiplied as f32.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn gemm_low_bit(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &LowBitWeights,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    if gemm_is_empty((rows, weights.n(), weights.k()), x, epilogue, y) {
+        return;
+    }
+    match weights.isa().0 {
+        Tier::Portable(_) => portable::gemm_low_bit(exec, rows, x, weights, epilogue, y),
+        #[cfg(target_arch = "x86_64")]
+        _ => driver::gemm(
+            exec,
+            rows,
+            x,
+            driver::Panels::LowBit(weights),
+            epilogue,
+            None,
+            y,
+        ),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The product on any CPU, by `matrixmultiply`.
 
 use super::epilogue::{Finish, Place};
-use super::{Epilogue, Matrix, PackedWeights};
+use super::{Epilogue, LowBitWeights, Matrix, PackedWeights};
 use crate::Exec;
 use crate::exec::SharedMut;
 use crate::simd::{Kernel, Simd};
@@ -66,6 +66,51 @@ pub(super) fn gemm(
                 n,
             },
         });
+    });
+}
+
+/// See [`gemm_low_bit`](super::gemm_low_bit): the rows of `W` that a task needs become f32 for it.
+pub(super) fn gemm_low_bit(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    weights: &LowBitWeights,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let (n, k) = (weights.n(), weights.k());
+    let shared = SharedMut::new(y);
+    exec.parallel(n.div_ceil(BLOCK), |task| {
+        let columns = task * BLOCK..n.min((task + 1) * BLOCK);
+        let mut w = vec![0.0; columns.len() * k];
+        for (row, out) in columns.clone().zip(w.chunks_exact_mut(k.max(1))) {
+            weights.expand(row, 0..k, out);
+        }
+        let w = Matrix {
+            data: &w,
+            row_stride: 1,
+            column_stride: k,
+        };
+        for row in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - row);
+            let mut sums = vec![0.0; count * columns.len()];
+            let x = Matrix::row_major(&x[row * k..(row + count) * k], k);
+            block(x, w, (count, columns.len(), k), &mut sums);
+            weights.isa().run(Apply {
+                finish: Finish {
+                    epilogue,
+                    earlier: false,
+                    before: None,
+                    y: &shared,
+                },
+                sums: &sums,
+                place: Place {
+                    rows: row..row + count,
+                    columns: columns.clone(),
+                    n,
+                },
+            });
+        }
     });
 }
 
