@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bertha_kernels::{Dropout, Exec, KernelError};
 use bertha_tensor::{DType, Pool, Tensor};
 
-use crate::AutogradError;
+use crate::{AutogradError, Var};
 
 /// The resources of one user of the engine: an instruction set, a thread budget, a buffer pool.
 ///
@@ -21,7 +21,12 @@ pub struct Session {
     training: Option<Arc<Training>>,
     /// Whether models keep only the inputs of their layers for the backward pass.
     checkpoints: bool,
+    observer: Option<Observer>,
 }
+
+/// What watches the inputs of a model's linear layers: the names of the weights that a layer holds, and its input
+/// `[T, in]`.
+pub type Observer = Arc<dyn Fn(&[String], &Tensor) + Send + Sync>;
 
 /// What dropout in one training pass is drawn from.
 #[derive(Debug)]
@@ -50,6 +55,7 @@ impl Session {
             records: true,
             training: None,
             checkpoints: false,
+            observer: None,
         }
     }
 
@@ -60,6 +66,22 @@ impl Session {
         Self {
             checkpoints: on,
             ..self.clone()
+        }
+    }
+
+    /// The same resources for passes whose linear layers show their inputs to `observer`, as calibration wants.
+    #[must_use]
+    pub fn observing(&self, observer: Observer) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self.clone()
+        }
+    }
+
+    /// Shows a linear layer's input to whoever observes.
+    pub fn observe(&self, weights: &[String], input: &Var) {
+        if let Some(observer) = &self.observer {
+            observer(weights, input.tensor());
         }
     }
 

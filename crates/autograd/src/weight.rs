@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bertha_kernels::{Int8Weights, PackedWeights, WeightSource};
+use bertha_kernels::{
+    Epilogue, Exec, Int8Weights, LowBitWeights, PackedWeights, WeightSource, gemm_int8,
+    gemm_low_bit,
+};
 use bertha_tensor::{DType, Tensor};
 
 use crate::{AutogradError, Parameter, Session};
@@ -23,9 +26,9 @@ enum Form {
         weight: PackedWeights,
         bias: Option<Tensor>,
     },
-    /// 8 bits, for inference alone.
-    Int8 {
-        weight: Int8Weights,
+    /// Few bits, for inference alone.
+    Quantized {
+        weight: QuantizedWeight,
         bias: Option<Tensor>,
     },
     /// Parameters, packed again when one has changed.
@@ -33,6 +36,53 @@ enum Form {
         parts: Vec<LinearPart>,
         packed: Mutex<Option<Arc<Packed>>>,
     },
+}
+
+/// A weight in few bits, in the form that its product runs on.
+#[derive(Debug)]
+pub enum QuantizedWeight {
+    /// 8 bits; inputs too, as they come.
+    Int8(Int8Weights),
+    /// Codes of 1 to 4 bits.
+    LowBit(LowBitWeights),
+}
+
+impl QuantizedWeight {
+    fn n(&self) -> usize {
+        match self {
+            Self::Int8(weight) => weight.n(),
+            Self::LowBit(weight) => weight.n(),
+        }
+    }
+
+    fn k(&self) -> usize {
+        match self {
+            Self::Int8(weight) => weight.k(),
+            Self::LowBit(weight) => weight.k(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Int8(weight) => weight.bytes(),
+            Self::LowBit(weight) => weight.bytes(),
+        }
+    }
+
+    /// `y = epilogue(x·Wᵀ)` for `x[rows,K]`.
+    pub(crate) fn product(
+        &self,
+        exec: &Exec,
+        rows: usize,
+        x: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
+        match self {
+            Self::Int8(weight) => gemm_int8(exec, rows, x, weight, epilogue, y),
+            Self::LowBit(weight) => gemm_low_bit(exec, rows, x, weight, epilogue, y),
+        }
+    }
 }
 
 /// The parameters of one of the layers that are stacked.
@@ -68,15 +118,15 @@ impl LinearWeight {
         })
     }
 
-    /// A weight of 8 bits for inference, with a bias `[N]` f32. It has no gradient.
+    /// A weight in few bits for inference, with a bias `[N]` f32. It has no gradient.
     ///
     /// # Errors
     /// When the bias has another length.
-    pub fn int8(weight: Int8Weights, bias: Option<Tensor>) -> Result<Self, AutogradError> {
+    pub fn quantized(weight: QuantizedWeight, bias: Option<Tensor>) -> Result<Self, AutogradError> {
         let (n, k) = (weight.n(), weight.k());
         check_bias(bias.as_ref(), n)?;
         Ok(Self {
-            form: Form::Int8 { weight, bias },
+            form: Form::Quantized { weight, bias },
             n,
             k,
         })
@@ -146,7 +196,7 @@ impl LinearWeight {
     /// Number of values, the bias included.
     pub fn numel(&self) -> usize {
         let bias = match &self.form {
-            Form::Packed { bias, .. } | Form::Int8 { bias, .. } => bias.is_some(),
+            Form::Packed { bias, .. } | Form::Quantized { bias, .. } => bias.is_some(),
             Form::Trained { parts, .. } => parts.iter().any(|part| part.bias.is_some()),
         };
         self.n * self.k + if bias { self.n } else { 0 }
@@ -157,7 +207,7 @@ impl LinearWeight {
         let bias = self.numel() - self.n * self.k;
         match &self.form {
             Form::Packed { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
-            Form::Int8 { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
+            Form::Quantized { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
             // Parameters, and both packed forms.
             Form::Trained { .. } => (3 * self.n * self.k + 2 * bias) * size_of::<f32>(),
         }
@@ -166,7 +216,7 @@ impl LinearWeight {
     /// The parameters, if it is learned.
     pub fn parts(&self) -> &[LinearPart] {
         match &self.form {
-            Form::Packed { .. } | Form::Int8 { .. } => &[],
+            Form::Packed { .. } | Form::Quantized { .. } => &[],
             Form::Trained { parts, .. } => parts,
         }
     }
@@ -179,9 +229,11 @@ impl LinearWeight {
         self.parts().iter().any(tracked)
     }
 
-    /// The weight and the bias, where it has 8 bits.
-    pub(crate) fn as_int8(&self) -> Result<Option<(&Int8Weights, Option<&[f32]>)>, AutogradError> {
-        let Form::Int8 { weight, bias } = &self.form else {
+    /// The weight and the bias, where it is quantized.
+    pub(crate) fn as_quantized(
+        &self,
+    ) -> Result<Option<(&QuantizedWeight, Option<&[f32]>)>, AutogradError> {
+        let Form::Quantized { weight, bias } = &self.form else {
             return Ok(None);
         };
         let bias = bias.as_ref().map(Tensor::as_slice).transpose()?;
@@ -200,10 +252,10 @@ impl LinearWeight {
                 bias.as_ref().map(Tensor::as_slice).transpose()?,
                 None,
             ),
-            // Whoever asks has handled it before, by `as_int8`.
-            Form::Int8 { .. } => {
+            // Whoever asks has handled it before, by `as_quantized`.
+            Form::Quantized { .. } => {
                 return Err(AutogradError::NoBackward {
-                    op: "linear of int8",
+                    op: "linear of a quantized weight",
                 });
             }
             Form::Trained { parts, packed } => {

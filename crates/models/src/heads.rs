@@ -461,13 +461,17 @@ impl MaskedLm {
         };
         // Tied to the word table unless the file brings a decoder of its own.
         let tied = !weights.contains(names.decoder);
-        let table = match tied {
-            true => from.embeddings.word_table().clone(),
-            false => weights.parameter(&[names.decoder], &[v, e], Initial::Normal)?,
+        let session = weights.session();
+        let decoder = match tied {
+            true => from.embeddings.tied_linear(session, bias.as_ref())?,
+            false => {
+                let table = weights.parameter(&[names.decoder], &[v, e], Initial::Normal)?;
+                Linear::from_parameters(session, &table, bias.as_ref())?
+            }
         };
         Ok(Self {
             transform: Transform::load(names, from)?,
-            decoder: Linear::from_parameters(weights.session(), &table, bias.as_ref())?,
+            decoder,
             shared: if tied { v * e } else { 0 },
         })
     }

@@ -1,9 +1,10 @@
 //! The sum of token, position and type embeddings, normalised: the first layer of the BERT family.
 
 use bertha_autograd::{Parameter, Session, Var, ops};
+use bertha_tensor::{DType, Tensor};
 
 use crate::initializer::Initial;
-use crate::{Batch, Bias, LayerNorm, NnError, Weights};
+use crate::{Batch, Bias, LayerNorm, Linear, NnError, QuantizedMatrix, Weights};
 
 /// Rows of the embedding tables, and their width.
 #[derive(Clone, Copy, Debug)]
@@ -44,15 +45,55 @@ impl EmbeddingNames {
 /// `LayerNorm(word[id] + position[p] + type[t])`. The tables stay in the file's own mapped pages when
 /// they are f32 there.
 pub struct Embeddings {
-    word: Parameter,
-    position: Option<Parameter>,
-    token_type: Option<Parameter>,
+    word: Table,
+    position: Option<Table>,
+    token_type: Option<Table>,
     norm: LayerNorm,
     sizes: EmbeddingSizes,
     /// What word vectors are multiplied by.
     scale: f32,
     /// Probability that a value of the sum is dropped in training, before the norm.
     dropout: f32,
+}
+
+/// A table of vectors.
+enum Table {
+    Values(Parameter),
+    Quantized {
+        matrix: QuantizedMatrix,
+        /// What errors call it.
+        name: &'static str,
+    },
+}
+
+impl Table {
+    /// The table and the rows of it that `ids` name; of a quantized one only these rows, one after the other.
+    fn look_up(&self, session: &Session, ids: &[u32]) -> Result<(Var, Option<Vec<u32>>), NnError> {
+        let (matrix, name) = match self {
+            Self::Values(table) => return Ok((table.var(), None)),
+            Self::Quantized { matrix, name } => (matrix, name),
+        };
+        let (rows, width) = matrix.shape();
+        let mut values = Tensor::scratch_in(session.pool(), DType::F32, &[ids.len(), width])?;
+        let out = values.as_mut_slice::<f32>()?;
+        for (&id, out) in ids.iter().zip(out.chunks_exact_mut(width.max(1))) {
+            if id as usize >= rows {
+                return Err(NnError::Batch(format!(
+                    "{name} {id} is outside of its table of {rows} rows"
+                )));
+            }
+            matrix.decode_row(id as usize, out)?;
+        }
+        let places = (0..ids.len() as u32).collect();
+        Ok((Var::constant(values), Some(places)))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Values(table) => table.shape().iter().product::<usize>() * size_of::<f32>(),
+            Self::Quantized { matrix, .. } => matrix.bytes(),
+        }
+    }
 }
 
 impl Embeddings {
@@ -68,18 +109,22 @@ impl Embeddings {
         norm_bias: Bias,
     ) -> Result<Self, NnError> {
         let n = sizes.hidden;
-        let table = |name: &str, rows: usize| {
+        let table = |name: &str, rows: usize, kind: &'static str| {
             let table = weights.at(name);
-            table.parameter(&["weight"], &[rows, n], Initial::Normal)
+            if let Some(matrix) = table.quantized("weight", [rows, n])? {
+                return Ok(Table::Quantized { matrix, name: kind });
+            }
+            let values = table.parameter(&["weight"], &[rows, n], Initial::Normal)?;
+            Ok::<_, NnError>(Table::Values(values))
         };
-        let optional = |name: &str, rows: usize| match rows {
+        let optional = |name: &str, rows: usize, kind| match rows {
             0 => Ok(None),
-            rows => table(name, rows).map(Some),
+            rows => table(name, rows, kind).map(Some),
         };
         Ok(Self {
-            word: table(names.word, sizes.vocabulary)?,
-            position: optional(names.position, sizes.positions)?,
-            token_type: optional(names.token_type, sizes.types)?,
+            word: table(names.word, sizes.vocabulary, "token")?,
+            position: optional(names.position, sizes.positions, "position")?,
+            token_type: optional(names.token_type, sizes.types, "token type")?,
             norm: LayerNorm::load_with(&weights.at(names.norm), n, eps, norm_bias)?,
             sizes,
             scale: 1.0,
@@ -95,7 +140,7 @@ impl Embeddings {
         self
     }
 
-    /// The embeddings of a batch's `T` tokens, `[T,N]` f32; `positions` are their rows in the position
+    /// The embeddings of a batch's `T` tokens, `[T,N]` f32; `given_positions` are their rows in the position
     /// table, if there is one.
     ///
     /// # Errors
@@ -104,14 +149,32 @@ impl Embeddings {
         &self,
         session: &Session,
         batch: &Batch,
-        positions: &[u32],
+        given_positions: &[u32],
     ) -> Result<Var, NnError> {
-        let word = self.word.var();
-        let position = self.position.as_ref().map(Parameter::var);
-        let token_type = self.token_type.as_ref().map(Parameter::var);
+        let zeros;
+        let types = match (&self.token_type, batch.type_ids()) {
+            (_, Some(types)) => types,
+            (None, None) => &[],
+            (Some(_), None) => {
+                zeros = vec![0; batch.input_ids().len()];
+                &zeros
+            }
+        };
+        let look_up = |table: &Table, ids| table.look_up(session, ids);
+        let (word, ids) = look_up(&self.word, batch.input_ids())?;
+        let ids = ids.as_deref().unwrap_or(batch.input_ids());
+        let position = self
+            .position
+            .as_ref()
+            .map(|table| look_up(table, given_positions));
+        let (position, places) = position.transpose()?.unzip();
+        let positions = places.flatten();
+        let positions = positions.as_deref().unwrap_or(given_positions);
+        let token_type = self.token_type.as_ref().map(|table| look_up(table, types));
+        let (token_type, places) = token_type.transpose()?.unzip();
+        let type_places = places.flatten();
         if self.scale != 1.0 || (self.dropout > 0.0 && session.is_training()) {
             // In steps: the fused sum has no room between itself and the norm.
-            let ids = batch.input_ids();
             let mut sum = ops::embedding(session, &word, ids)?;
             if self.scale != 1.0 {
                 sum = ops::mul_scalar(session, &sum, f64::from(self.scale))?;
@@ -121,14 +184,7 @@ impl Embeddings {
                 sum = ops::add(session, &sum, &rows)?;
             }
             if let Some(table) = &token_type {
-                let zeros;
-                let types = match batch.type_ids() {
-                    Some(types) => types,
-                    None => {
-                        zeros = vec![0; ids.len()];
-                        &zeros
-                    }
-                };
+                let types = type_places.as_deref().unwrap_or(types);
                 let rows = ops::embedding(session, table, types)?;
                 sum = ops::add(session, &sum, &rows)?;
             }
@@ -140,10 +196,11 @@ impl Embeddings {
             position: position.as_ref(),
             token_type: token_type.as_ref(),
         };
+        let types = type_places.as_deref().or(batch.type_ids());
         let inputs = ops::EmbeddingInputs {
-            ids: batch.input_ids(),
+            ids,
             positions,
-            type_ids: token_type.as_ref().and(batch.type_ids()),
+            type_ids: token_type.as_ref().and(types),
         };
         Ok(ops::embedding_layer_norm(
             session,
@@ -155,9 +212,21 @@ impl Embeddings {
         )?)
     }
 
-    /// The word table `[V,N]`, which a tied decoder shares.
-    pub fn word_table(&self) -> &Parameter {
-        &self.word
+    /// A layer whose weight is the word table `[V,N]`, as decoders of masked LMs are.
+    ///
+    /// # Errors
+    /// When the bias does not fit.
+    pub fn tied_linear(
+        &self,
+        session: &Session,
+        bias: Option<&Parameter>,
+    ) -> Result<Linear, NnError> {
+        match &self.word {
+            Table::Values(table) => Linear::from_parameters(session, table, bias),
+            Table::Quantized { matrix, .. } => {
+                Linear::from_quantized(session, matrix, bias.map(Parameter::value))
+            }
+        }
     }
 
     /// Number of parameters.
@@ -168,6 +237,12 @@ impl Embeddings {
 
     /// Bytes of the tables.
     pub fn bytes(&self) -> usize {
-        self.parameters() * 4
+        let tables = [
+            Some(&self.word),
+            self.position.as_ref(),
+            self.token_type.as_ref(),
+        ];
+        let tables: usize = tables.into_iter().flatten().map(Table::bytes).sum();
+        tables + self.norm.parameters() * size_of::<f32>()
     }
 }

@@ -55,7 +55,7 @@ pub enum NnError {
     },
     /// A quantized weight was to be trained.
     #[error(
-        "{file}: tensor `{name}` has 8 bits and cannot be trained: train the model that it was quantized from",
+        "{file}: tensor `{name}` is quantized and cannot be trained: train the model that it was quantized from",
         file = file.display()
     )]
     QuantizedTraining {
@@ -63,6 +63,16 @@ pub enum NnError {
         file: PathBuf,
         /// The tensor's full name.
         name: String,
+    },
+    /// A quantized weight is not what its format says.
+    #[error("{file}: quantized tensor `{name}`: {problem}", file = file.display())]
+    Quantized {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The tensor's full name.
+        name: String,
+        /// What is wrong.
+        problem: String,
     },
     /// An activation function that is not known.
     #[error(

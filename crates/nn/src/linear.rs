@@ -1,11 +1,11 @@
 //! The fully connected layer.
 
-use bertha_autograd::{LinearPart, LinearWeight, Parameter, Session, Var, ops};
-use bertha_kernels::{Activation, Int8Weights, PackedWeights};
+use bertha_autograd::{LinearPart, LinearWeight, Parameter, QuantizedWeight, Session, Var, ops};
+use bertha_kernels::{Activation, Int8Weights, LowBitWeights, PackedWeights};
 use bertha_tensor::Tensor;
 
 use crate::initializer::Initial;
-use crate::{NnError, Weights, weights::source};
+use crate::{NnError, QuantizedMatrix, WeightFormat, Weights, weights::source};
 
 /// Whether a linear layer adds a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Bias {
 /// made of parameters.
 pub struct Linear {
     weight: LinearWeight,
+    /// What the checkpoint calls the weights that are stacked in it; empty where it has no names.
+    names: Vec<String>,
 }
 
 impl Linear {
@@ -47,6 +49,7 @@ impl Linear {
         outputs_each: usize,
         bias: Bias,
     ) -> Result<Self, NnError> {
+        let names = parts.iter().map(|part| part.full_name("weight")).collect();
         if parts.iter().any(Weights::is_trainable) {
             let part = |part: &Weights<'_>| {
                 let weight =
@@ -64,46 +67,53 @@ impl Linear {
                 .map(part)
                 .collect::<Result<Vec<_>, NnError>>()?;
             let weight = LinearWeight::trained(parts)?;
-            return Ok(Self { weight });
+            return Ok(Self { weight, names });
         }
-        let quantized = parts
-            .iter()
-            .map(|part| part.int8("weight", &[outputs_each, inputs]))
-            .collect::<Result<Vec<_>, _>>()?;
-        // All of them or none: a mixture falls to `tensor`, which names the one of 8 bits.
-        let quantized: Option<Vec<_>> = quantized.into_iter().collect();
         let Some(first) = parts.first() else {
             return Err(NnError::Batch(
                 "a linear layer needs at least one part".into(),
             ));
         };
         let bias = stacked_bias(parts, outputs_each, bias)?;
-        if let Some(quantized) = quantized {
-            let sources = quantized
-                .iter()
-                .map(|(values, scales)| Ok((values.as_slice()?, scales.as_slice()?)))
-                .collect::<Result<Vec<_>, NnError>>()?;
-            let weight = Int8Weights::pack_stacked(&sources, inputs);
-            for part in parts {
-                part.release("weight");
-            }
-            let weight = LinearWeight::int8(weight, bias)?;
-            return Ok(Self { weight });
-        }
-        let tensors = parts
+        let quantized = parts
             .iter()
-            .map(|part| part.tensor("weight", &[outputs_each, inputs]))
+            .map(|part| part.quantized("weight", [outputs_each, inputs]))
             .collect::<Result<Vec<_>, _>>()?;
-        let sources = tensors
-            .iter()
-            .map(|tensor| Ok((source(tensor)?, outputs_each)))
-            .collect::<Result<Vec<_>, NnError>>()?;
-        let weight = PackedWeights::pack_stacked(first.session().exec(), &sources, inputs);
+        let weight = if quantized.iter().any(Option::is_some) {
+            let floats = |part: &Weights<'_>| part.tensor("weight", &[outputs_each, inputs]);
+            stacked_quantized(parts, &quantized, inputs, bias, floats)?
+        } else {
+            let tensors = parts
+                .iter()
+                .map(|part| part.tensor("weight", &[outputs_each, inputs]))
+                .collect::<Result<Vec<_>, _>>()?;
+            let sources = tensors
+                .iter()
+                .map(|tensor| Ok((source(tensor)?, outputs_each)))
+                .collect::<Result<Vec<_>, NnError>>()?;
+            let weight = PackedWeights::pack_stacked(first.session().exec(), &sources, inputs);
+            LinearWeight::packed(weight, bias)?
+        };
         for part in parts {
             part.release("weight");
         }
-        let weight = LinearWeight::packed(weight, bias)?;
-        Ok(Self { weight })
+        Ok(Self { weight, names })
+    }
+
+    /// A layer from a matrix in few bits and an f32 bias `[outputs]`.
+    ///
+    /// # Errors
+    /// When the bias does not fit.
+    pub fn from_quantized(
+        session: &Session,
+        weight: &QuantizedMatrix,
+        bias: Option<Tensor>,
+    ) -> Result<Self, NnError> {
+        let weight = LinearWeight::quantized(packed(session, &[weight])?, bias)?;
+        Ok(Self {
+            weight,
+            names: Vec::new(),
+        })
     }
 
     /// A layer of given parameters, a weight `[outputs, inputs]` and a bias `[outputs]`, that other layers may share:
@@ -124,7 +134,10 @@ impl Linear {
             bias: bias.cloned(),
         };
         let weight = LinearWeight::trained(vec![part])?;
-        Ok(Self { weight })
+        Ok(Self {
+            weight,
+            names: Vec::new(),
+        })
     }
 
     /// A layer from a weight `[outputs, inputs]` of a float dtype and an f32 bias `[outputs]`.
@@ -144,7 +157,10 @@ impl Linear {
         };
         let packed = PackedWeights::pack(session.exec(), source(weight)?, outputs, inputs);
         let weight = LinearWeight::packed(packed, bias)?;
-        Ok(Self { weight })
+        Ok(Self {
+            weight,
+            names: Vec::new(),
+        })
     }
 
     /// `x[T, in]` to `[T, out]`, f32.
@@ -166,6 +182,7 @@ impl Linear {
         activation: Activation,
         residual: Option<&Var>,
     ) -> Result<Var, NnError> {
+        session.observe(&self.names, x);
         Ok(ops::linear(session, x, &self.weight, activation, residual)?)
     }
 
@@ -207,6 +224,58 @@ impl Linear {
     pub fn bytes(&self) -> usize {
         self.weight.bytes()
     }
+}
+
+/// Matrices of one format, one below the other.
+fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeight, NnError> {
+    let inputs = parts.first().map_or(0, |part| part.shape().1);
+    Ok(match parts.first().map(|part| part.format()) {
+        Some(WeightFormat::Codes { book, group }) => {
+            let sources = parts.iter().map(|part| part.low_bit());
+            let sources = sources.collect::<Result<Vec<_>, _>>()?;
+            let exec = session.exec();
+            let weight = LowBitWeights::pack_stacked(exec, &sources, book, group, inputs);
+            QuantizedWeight::LowBit(weight)
+        }
+        _ => {
+            let sources = parts.iter().map(|part| part.int8());
+            let sources = sources.collect::<Result<Vec<_>, _>>()?;
+            QuantizedWeight::Int8(Int8Weights::pack_stacked(&sources, inputs))
+        }
+    })
+}
+
+/// Layers of one input of which some are quantized: together in their format if they have one, else as f32.
+fn stacked_quantized(
+    parts: &[Weights<'_>],
+    quantized: &[Option<QuantizedMatrix>],
+    inputs: usize,
+    bias: Option<Tensor>,
+    floats: impl Fn(&Weights<'_>) -> Result<Tensor, NnError>,
+) -> Result<LinearWeight, NnError> {
+    let session = parts[0].session();
+    let matrices: Vec<_> = quantized.iter().flatten().collect();
+    let one_format = matrices
+        .windows(2)
+        .all(|pair| pair[0].format() == pair[1].format());
+    if matrices.len() == parts.len() && one_format {
+        let weight = packed(session, &matrices)?;
+        return Ok(LinearWeight::quantized(weight, bias)?);
+    }
+    let tensors = parts
+        .iter()
+        .zip(quantized)
+        .map(|(part, quantized)| match quantized {
+            Some(matrix) => matrix.dequantize(),
+            None => floats(part),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let sources = tensors
+        .iter()
+        .map(|tensor| Ok((source(tensor)?, tensor.shape()[0])))
+        .collect::<Result<Vec<_>, NnError>>()?;
+    let weight = PackedWeights::pack_stacked(session.exec(), &sources, inputs);
+    Ok(LinearWeight::packed(weight, bias)?)
 }
 
 /// The biases of layers of one input, one after the other.

@@ -8,7 +8,7 @@ use bertha_kernels::WeightSource;
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
 use crate::initializer::{Initial, Initializer};
-use crate::{NnError, ParameterSet};
+use crate::{NnError, ParameterSet, QuantizedMatrix, WeightFormat};
 
 /// Named tensors under a prefix: `weights.at("encoder").at("layer").at(0)`.
 #[derive(Clone)]
@@ -129,31 +129,46 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Tensor `name` of 8 bits with the scales of its rows, `name_scale` `[rows, 1]` of a float dtype, as f32; none
-    /// where the tensor is not of 8 bits.
+    /// Matrix `name` `[rows, columns]` where it is quantized; none where it is of floats, or missing.
     ///
     /// # Errors
-    /// When a tensor is missing or of another shape or dtype.
-    pub(crate) fn int8(
+    /// When a tensor of it is missing or does not fit its format, or it is to be trained.
+    pub(crate) fn quantized(
         &self,
         name: &str,
-        shape: &[usize],
-    ) -> Result<Option<(Tensor, Tensor)>, NnError> {
-        let tensor = self.stored(name, shape)?;
-        if tensor.dtype() != DType::I8 {
+        [rows, columns]: [usize; 2],
+    ) -> Result<Option<QuantizedMatrix>, NnError> {
+        let full_name = self.full_name(name);
+        let holder = self.checkpoint.filter(|held| held.contains(&full_name));
+        let Some(checkpoint) = holder else {
             return Ok(None);
-        }
+        };
+        let refuse = |problem| NnError::Quantized {
+            file: self.file_of(&full_name),
+            name: full_name.clone(),
+            problem,
+        };
+        let format = match checkpoint.info(&full_name)?.dtype {
+            DType::I8 => WeightFormat::Int8,
+            DType::U8 => {
+                let format = checkpoint.metadata().get(&full_name).ok_or_else(|| {
+                    refuse("the file's metadata does not say in which format its bytes are".into())
+                })?;
+                format.parse().map_err(refuse)?
+            }
+            _ => return Ok(None),
+        };
         if self.training.is_some() {
             return Err(NnError::QuantizedTraining {
-                file: self.file().to_path_buf(),
-                name: self.full_name(name),
+                file: self.file_of(&full_name),
+                name: full_name,
             });
         }
-        let rows = shape.first().copied().unwrap_or(0);
-        let scales = self
-            .tensor(&format!("{name}_scale"), &[rows, 1])?
-            .to_dtype(DType::F32)?;
-        Ok(Some((tensor, scales)))
+        let get = |name: &str| match checkpoint.contains(name) {
+            true => Ok(checkpoint.get(name)?),
+            false => Err(self.missing(name.to_owned())),
+        };
+        QuantizedMatrix::read(&full_name, format, (rows, columns), get, refuse).map(Some)
     }
 
     fn wrong_dtype(&self, name: &str, found: DType) -> NnError {
@@ -175,6 +190,12 @@ impl<'a> Weights<'a> {
             return Err(self.missing(full_name));
         };
         let tensor = checkpoint.get(&full_name)?;
+        if self.training.is_some() && matches!(tensor.dtype(), DType::I8 | DType::U8) {
+            return Err(NnError::QuantizedTraining {
+                file: self.file_of(&full_name),
+                name: full_name,
+            });
+        }
         if tensor.shape() != shape {
             return Err(NnError::WrongShape {
                 file: self.file_of(&full_name),
@@ -245,7 +266,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    fn full_name(&self, name: &str) -> String {
+    pub(crate) fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bertha_kernels::{
-    Activation, Epilogue, Matrix, activate_backward, column_sums, gemm, gemm_int8, gemm_keeping,
-    matmul, reference,
+    Activation, Epilogue, Matrix, activate_backward, column_sums, gemm, gemm_keeping, matmul,
+    reference,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -40,10 +40,10 @@ pub fn linear(
         }
     }
     let float = INFO.float(&[x])?;
-    if let Some((int8, bias)) = weight.as_int8()? {
+    if let Some((quantized, bias)) = weight.as_quantized()? {
         if tracked {
             return Err(AutogradError::NoBackward {
-                op: "linear of int8",
+                op: "linear of a quantized weight",
             });
         }
         let mut y = session.scratch(&[rows, n])?;
@@ -53,7 +53,7 @@ pub fn linear(
             residual: residual.map(Var::as_slice).transpose()?,
         };
         let (x, out) = (x.as_slice()?, y.as_mut_slice()?);
-        gemm_int8(session.exec(), rows, x, int8, epilogue, out);
+        quantized.product(session.exec(), rows, x, epilogue, out);
         return Ok(Var::constant(y));
     }
     let keeps = tracked && activation != Activation::None;

@@ -1,0 +1,339 @@
+//! Matrices in few bits, as a safetensors file holds them.
+//!
+//! A matrix `NAME` `[rows, columns]` is, by its format:
+//!
+//! | tensor | int8 | codes of 1 to 4 bits |
+//! | --- | --- | --- |
+//! | `NAME` | I8 `[rows, columns]` | U8 `[rows, ⌈columns·bits/8⌉]`, the first code in the highest bits |
+//! | `NAME_scale` | float `[rows, 1]` | float `[rows, ⌈columns/group⌉]`, or U8 codes of 8 bits |
+//! | `NAME_zero_point` | | U8, as the scales, in asymmetric formats |
+//! | `NAME_scale_absmax` | | f32, a magnitude for 256 scales, where these are codes |
+//! | `NAME_scale_mean` | | f32 `[1]`, the mean of the scales, where these are codes |
+//!
+//! and the file's metadata says under `NAME` which format it is, such as `nf4 64`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bertha_kernels::{
+    CodeBook, DynamicScales, Group, LowBitSource, SCALE_BLOCK, decode_group, packed_len,
+    unpack_codes,
+};
+use bertha_tensor::{DType, Tensor};
+
+use crate::NnError;
+
+/// How the values of a matrix are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// 8 bits, a scale for each row.
+    Int8,
+    /// Codes of 1 to 4 bits.
+    Codes {
+        /// What they stand for.
+        book: CodeBook,
+        /// Values of a row that share a scale.
+        group: usize,
+    },
+}
+
+impl WeightFormat {
+    /// Bits of a value, without scales.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Int8 => 8,
+            Self::Codes { book, .. } => book.bits(),
+        }
+    }
+
+    /// Scales of a row of `columns` values.
+    pub fn groups(self, columns: usize) -> usize {
+        match self {
+            Self::Int8 => 1,
+            Self::Codes { group, .. } => columns.div_ceil(group.max(1)),
+        }
+    }
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Int8 => f.write_str("int8"),
+            Self::Codes { book, group } => match book {
+                CodeBook::Symmetric(bits) => write!(f, "int{bits} {group}"),
+                CodeBook::Asymmetric(bits) => write!(f, "uint{bits} {group}"),
+                CodeBook::Nf4 => write!(f, "nf4 {group}"),
+                CodeBook::Fp4 => write!(f, "fp4 {group}"),
+                CodeBook::E2m1 => write!(f, "e2m1 {group}"),
+                CodeBook::Sign => write!(f, "sign {group}"),
+            },
+        }
+    }
+}
+
+impl FromStr for WeightFormat {
+    type Err = String;
+
+    /// What [`Display`](fmt::Display) gives.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "int8" {
+            return Ok(Self::Int8);
+        }
+        let unknown = || {
+            format!(
+                "format `{text}` is not known; known are int8, and int2 to int4, uint2 to uint4, nf4, fp4, e2m1 and \
+                 sign, each with a space and the values of a group"
+            )
+        };
+        let (book, group) = text.split_once(' ').ok_or_else(unknown)?;
+        let group = group
+            .parse()
+            .ok()
+            .filter(|&group| group > 0)
+            .ok_or_else(unknown)?;
+        let book = match book {
+            "int2" => CodeBook::Symmetric(2),
+            "int3" => CodeBook::Symmetric(3),
+            "int4" => CodeBook::Symmetric(4),
+            "uint2" => CodeBook::Asymmetric(2),
+            "uint3" => CodeBook::Asymmetric(3),
+            "uint4" => CodeBook::Asymmetric(4),
+            "nf4" => CodeBook::Nf4,
+            "fp4" => CodeBook::Fp4,
+            "e2m1" => CodeBook::E2m1,
+            "sign" => CodeBook::Sign,
+            _ => return Err(unknown()),
+        };
+        Ok(Self::Codes { book, group })
+    }
+}
+
+/// A matrix in few bits.
+#[derive(Clone, Debug)]
+pub struct QuantizedMatrix {
+    format: WeightFormat,
+    rows: usize,
+    columns: usize,
+    /// I8 or U8.
+    codes: Tensor,
+    /// f32 `[rows, groups]`.
+    scales: Tensor,
+    zeros: Option<Tensor>,
+}
+
+/// What the tensors beside the codes are called, after the codes' name.
+const SCALE: &str = "_scale";
+const ZERO_POINT: &str = "_zero_point";
+const ABSMAX: &str = "_scale_absmax";
+const MEAN: &str = "_scale_mean";
+
+impl QuantizedMatrix {
+    /// From parts: codes I8 `[rows, columns]` or U8 `[rows, ⌈columns·bits/8⌉]`, scales f32 `[rows, groups]`, and zero points U8
+    /// of the scales' shape where the format has them.
+    ///
+    /// # Errors
+    /// A phrase that says which part does not fit.
+    pub fn new(
+        format: WeightFormat,
+        (rows, columns): (usize, usize),
+        codes: Tensor,
+        scales: Tensor,
+        zeros: Option<Tensor>,
+    ) -> Result<Self, String> {
+        let (dtype, bytes) = match format {
+            WeightFormat::Int8 => (DType::I8, columns),
+            WeightFormat::Codes { book, .. } => (DType::U8, packed_len(book.bits(), columns)),
+        };
+        let groups = [rows, format.groups(columns)];
+        let check = |what: &str, tensor: &Tensor, dtype: DType, shape: &[usize]| {
+            if tensor.dtype() == dtype && tensor.shape() == shape {
+                return Ok(());
+            }
+            Err(format!(
+                "{what} of {format} are {} {:?}, expected {dtype} {shape:?}",
+                tensor.dtype(),
+                tensor.shape()
+            ))
+        };
+        check("the codes", &codes, dtype, &[rows, bytes])?;
+        check("the scales", &scales, DType::F32, &groups)?;
+        let wanted = matches!(format, WeightFormat::Codes { book, .. } if book.has_zero_points());
+        match &zeros {
+            Some(zeros) => check("the zero points", zeros, DType::U8, &groups)?,
+            None if wanted => return Err(format!("{format} needs zero points")),
+            None => {}
+        }
+        Ok(Self {
+            format,
+            rows,
+            columns,
+            codes: codes.contiguous(),
+            scales: scales.contiguous(),
+            zeros: zeros.filter(|_| wanted).map(|zeros| zeros.contiguous()),
+        })
+    }
+
+    /// Reads matrix `name` `[rows, columns]` by its format; `get` gives a tensor by its name.
+    ///
+    /// # Errors
+    /// What `get` gives, and a phrase where a tensor does not fit, by `refuse`.
+    pub fn read(
+        name: &str,
+        format: WeightFormat,
+        shape: (usize, usize),
+        get: impl Fn(&str) -> Result<Tensor, NnError>,
+        refuse: impl Fn(String) -> NnError,
+    ) -> Result<Self, NnError> {
+        let codes = get(name)?;
+        let stored = get(&format!("{name}{SCALE}"))?;
+        let scales = match stored.dtype() {
+            DType::U8 => {
+                let mean = get(&format!("{name}{MEAN}"))?.to_dtype(DType::F32)?;
+                let magnitudes = get(&format!("{name}{ABSMAX}"))?.to_dtype(DType::F32)?;
+                let scales = DynamicScales {
+                    codes: stored.contiguous().as_slice::<u8>()?.to_vec(),
+                    magnitudes: magnitudes.contiguous().as_slice::<f32>()?.to_vec(),
+                    mean: mean.as_slice::<f32>()?.first().copied().unwrap_or(0.0),
+                };
+                let scales = scales.decode().ok_or_else(|| {
+                    refuse(format!(
+                        "{} codes of scales need a magnitude for each {SCALE_BLOCK}",
+                        stored.numel()
+                    ))
+                })?;
+                Tensor::from_vec(scales, stored.shape())?
+            }
+            _ => stored.to_dtype(DType::F32)?,
+        };
+        let zeros = match format {
+            WeightFormat::Codes { book, .. } if book.has_zero_points() => {
+                Some(get(&format!("{name}{ZERO_POINT}"))?)
+            }
+            _ => None,
+        };
+        Self::new(format, shape, codes, scales, zeros).map_err(refuse)
+    }
+
+    /// The tensors that a file holds of it, by name. With `double`, scales are stored in 8 bits: call
+    /// [`Self::with_double_quantization`] first, so that they are what will be read.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn tensors(&self, name: &str, double: bool) -> Result<Vec<(String, Tensor)>, NnError> {
+        let mut tensors = vec![(name.to_owned(), self.codes.clone())];
+        if double {
+            let scales = DynamicScales::encode(self.scales.as_slice()?);
+            let blocks = scales.magnitudes.len();
+            tensors.push((
+                format!("{name}{SCALE}"),
+                Tensor::from_vec(scales.codes, self.scales.shape())?,
+            ));
+            tensors.push((
+                format!("{name}{ABSMAX}"),
+                Tensor::from_vec(scales.magnitudes, &[blocks])?,
+            ));
+            tensors.push((
+                format!("{name}{MEAN}"),
+                Tensor::from_vec(vec![scales.mean], &[1])?,
+            ));
+        } else {
+            tensors.push((format!("{name}{SCALE}"), self.scales.clone()));
+        }
+        if let Some(zeros) = &self.zeros {
+            tensors.push((format!("{name}{ZERO_POINT}"), zeros.clone()));
+        }
+        Ok(tensors)
+    }
+
+    /// What it was made to be.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// Bytes of codes, scales and zero points in memory.
+    pub fn bytes(&self) -> usize {
+        let zeros = self.zeros.as_ref().map_or(0, Tensor::size_in_bytes);
+        self.codes.size_in_bytes() + self.scales.size_in_bytes() + zeros
+    }
+
+    /// The values of a row.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` has not a value for each column.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) -> Result<(), NnError> {
+        let groups = self.format.groups(self.columns);
+        let scales = &self.scales.as_slice::<f32>()?[row * groups..][..groups];
+        match self.format {
+            WeightFormat::Int8 => {
+                let codes = &self.codes.as_slice::<i8>()?[row * self.columns..][..self.columns];
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    *out = f32::from(code) * scales[0];
+                }
+            }
+            WeightFormat::Codes { book, group } => {
+                let len = packed_len(book.bits(), self.columns);
+                let packed = &self.codes.as_slice::<u8>()?[row * len..][..len];
+                let mut codes = vec![0; self.columns];
+                unpack_codes(book.bits(), packed, &mut codes);
+                let zeros = match &self.zeros {
+                    Some(zeros) => Some(&zeros.as_slice::<u8>()?[row * groups..][..groups]),
+                    None => None,
+                };
+                for (g, (codes, out)) in codes.chunks(group).zip(out.chunks_mut(group)).enumerate()
+                {
+                    let zero = zeros.map_or(0, |zeros| zeros[g]);
+                    let scale = scales[g];
+                    decode_group(book, codes, Group { scale, zero }, out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All values, f32 `[rows, columns]`.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn dequantize(&self) -> Result<Tensor, NnError> {
+        let mut values = vec![0.0; self.rows * self.columns];
+        for (row, out) in values.chunks_exact_mut(self.columns.max(1)).enumerate() {
+            self.decode_row(row, out)?;
+        }
+        Ok(Tensor::from_vec(values, &[self.rows, self.columns])?)
+    }
+
+    /// The codes and scales of a matrix of 8 bits.
+    pub(crate) fn int8(&self) -> Result<(&[i8], &[f32]), NnError> {
+        Ok((self.codes.as_slice()?, self.scales.as_slice()?))
+    }
+
+    /// The parts of a matrix of codes.
+    pub(crate) fn low_bit(&self) -> Result<LowBitSource<'_>, NnError> {
+        Ok(LowBitSource {
+            codes: self.codes.as_slice()?,
+            scales: self.scales.as_slice()?,
+            zeros: self.zeros.as_ref().map(Tensor::as_slice).transpose()?,
+            rows: self.rows,
+        })
+    }
+
+    /// The same with its scales as they are after 8 bits.
+    ///
+    /// # Errors
+    /// When storage cannot be read.
+    pub fn with_double_quantization(mut self) -> Result<Self, NnError> {
+        let scales = DynamicScales::encode(self.scales.as_slice()?);
+        let shape = self.scales.shape().to_vec();
+        let decoded = scales.decode().unwrap_or_default();
+        self.scales = Tensor::from_vec(decoded, &shape)?;
+        Ok(self)
+    }
+}
