@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bertha_kernels::{
-    Epilogue, Exec, Int8Weights, LowBitWeights, PackedWeights, WeightSource, gemm_int8,
+    Activation, Epilogue, Exec, Int8Weights, LowBitWeights, PackedWeights, WeightSource, gemm_int8,
     gemm_low_bit,
 };
 use bertha_tensor::{DType, Tensor};
@@ -30,6 +30,8 @@ enum Form {
     Quantized {
         weight: QuantizedWeight,
         bias: Option<Tensor>,
+        /// `[K]`: multiplies inputs.
+        input_scale: Option<Tensor>,
     },
     /// Parameters, packed again when one has changed.
     Trained {
@@ -118,15 +120,30 @@ impl LinearWeight {
         })
     }
 
-    /// A weight in few bits for inference, with a bias `[N]` f32. It has no gradient.
+    /// A weight in few bits for inference, with a bias `[N]` f32, and where inputs are to be scaled first, what by, `[K]` f32.
+    /// It has no gradient.
     ///
     /// # Errors
-    /// When the bias has another length.
-    pub fn quantized(weight: QuantizedWeight, bias: Option<Tensor>) -> Result<Self, AutogradError> {
+    /// When the bias or the scale has another length.
+    pub fn quantized(
+        weight: QuantizedWeight,
+        bias: Option<Tensor>,
+        input_scale: Option<Tensor>,
+    ) -> Result<Self, AutogradError> {
         let (n, k) = (weight.n(), weight.k());
         check_bias(bias.as_ref(), n)?;
+        if let Some(scale) = &input_scale
+            && scale.shape() != [k]
+        {
+            let expected = format!("[{k}]");
+            return Err(shape_error("the input scale", scale.shape(), expected));
+        }
         Ok(Self {
-            form: Form::Quantized { weight, bias },
+            form: Form::Quantized {
+                weight,
+                bias,
+                input_scale,
+            },
             n,
             k,
         })
@@ -207,7 +224,14 @@ impl LinearWeight {
         let bias = self.numel() - self.n * self.k;
         match &self.form {
             Form::Packed { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
-            Form::Quantized { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
+            Form::Quantized {
+                weight,
+                input_scale,
+                ..
+            } => {
+                let scale = input_scale.as_ref().map_or(0, Tensor::size_in_bytes);
+                weight.bytes() + scale + bias * size_of::<f32>()
+            }
             // Parameters, and both packed forms.
             Form::Trained { .. } => (3 * self.n * self.k + 2 * bias) * size_of::<f32>(),
         }
@@ -229,15 +253,50 @@ impl LinearWeight {
         self.parts().iter().any(tracked)
     }
 
-    /// The weight and the bias, where it is quantized.
-    pub(crate) fn as_quantized(
+    /// `y = act(x·Wᵀ + bias) + residual` where the weight is quantized; whether it is.
+    pub(crate) fn quantized_product(
         &self,
-    ) -> Result<Option<(&QuantizedWeight, Option<&[f32]>)>, AutogradError> {
-        let Form::Quantized { weight, bias } = &self.form else {
-            return Ok(None);
+        session: &Session,
+        (rows, x): (usize, &[f32]),
+        activation: Activation,
+        residual: Option<&[f32]>,
+        y: &mut [f32],
+    ) -> Result<bool, AutogradError> {
+        let Form::Quantized {
+            weight,
+            bias,
+            input_scale,
+        } = &self.form
+        else {
+            return Ok(false);
         };
-        let bias = bias.as_ref().map(Tensor::as_slice).transpose()?;
-        Ok(Some((weight, bias)))
+        let epilogue = Epilogue {
+            bias: bias.as_ref().map(Tensor::as_slice).transpose()?,
+            activation,
+            residual,
+        };
+        let Some(scale) = input_scale else {
+            weight.product(session.exec(), rows, x, epilogue, y);
+            return Ok(true);
+        };
+        let scale = scale.as_slice::<f32>()?;
+        let mut scaled = session.scratch(&[rows, self.k])?;
+        let values = scaled.as_mut_slice::<f32>()?;
+        for (to, from) in values
+            .chunks_mut(self.k.max(1))
+            .zip(x.chunks(self.k.max(1)))
+        {
+            for ((to, from), scale) in to.iter_mut().zip(from).zip(scale) {
+                *to = from * scale;
+            }
+        }
+        weight.product(session.exec(), rows, values, epilogue, y);
+        Ok(true)
+    }
+
+    /// Whether it is quantized.
+    pub(crate) fn is_quantized(&self) -> bool {
+        matches!(self.form, Form::Quantized { .. })
     }
 
     /// Calls `with` on the packed weight and the bias.
@@ -252,7 +311,7 @@ impl LinearWeight {
                 bias.as_ref().map(Tensor::as_slice).transpose()?,
                 None,
             ),
-            // Whoever asks has handled it before, by `as_quantized`.
+            // Whoever asks has handled it before, by `quantized_product`.
             Form::Quantized { .. } => {
                 return Err(AutogradError::NoBackward {
                     op: "linear of a quantized weight",

@@ -41,9 +41,21 @@ pub fn load_configured(
     head: Head,
     session: &Session,
 ) -> Result<Box<dyn Model>, ModelError> {
+    load_checkpoint(&Checkpoint::open_dir(dir)?, config, head, session)
+}
+
+/// Loads weights, wherever they are, with a given head and by a given configuration.
+///
+/// # Errors
+/// As [`load_with_head`].
+pub fn load_checkpoint(
+    checkpoint: &Checkpoint,
+    config: &Config,
+    head: Head,
+    session: &Session,
+) -> Result<Box<dyn Model>, ModelError> {
     let architecture = architecture(config)?;
-    let checkpoint = Checkpoint::open_dir(dir)?;
-    let weights = Weights::new(&checkpoint, session);
+    let weights = Weights::new(checkpoint, session);
     let model = (architecture.load)(config, &weights, head)?;
     // What was packed is not read again; what stays mapped (the tables) comes back on demand.
     checkpoint.release_all_pages();

@@ -34,7 +34,7 @@ pub use config::Config;
 pub use convert::{Converted, LongModel, convert};
 pub use encoder::{Biases, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions};
 pub use error::ModelError;
-pub use folder::{load, load_configured, load_with_head};
+pub use folder::{load, load_checkpoint, load_configured, load_with_head};
 pub use globals::GlobalRule;
 pub use loss::{Targets, loss};
 pub use model::{ForwardOptions, Head, Model, ModelInfo, Outputs, ProblemType};

@@ -109,7 +109,8 @@ impl Linear {
         weight: &QuantizedMatrix,
         bias: Option<Tensor>,
     ) -> Result<Self, NnError> {
-        let weight = LinearWeight::quantized(packed(session, &[weight])?, bias)?;
+        let input_scale = weight.input_scale().cloned();
+        let weight = LinearWeight::quantized(packed(session, &[weight])?, bias, input_scale)?;
         Ok(Self {
             weight,
             names: Vec::new(),
@@ -255,12 +256,14 @@ fn stacked_quantized(
 ) -> Result<LinearWeight, NnError> {
     let session = parts[0].session();
     let matrices: Vec<_> = quantized.iter().flatten().collect();
-    let one_format = matrices
-        .windows(2)
-        .all(|pair| pair[0].format() == pair[1].format());
-    if matrices.len() == parts.len() && one_format {
+    let mut together = matrices.len() == parts.len();
+    for pair in matrices.windows(2) {
+        together &= pair[0].goes_with(pair[1])?;
+    }
+    if together {
+        let input_scale = matrices[0].input_scale().cloned();
         let weight = packed(session, &matrices)?;
-        return Ok(LinearWeight::quantized(weight, bias)?);
+        return Ok(LinearWeight::quantized(weight, bias, input_scale)?);
     }
     let tensors = parts
         .iter()

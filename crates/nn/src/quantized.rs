@@ -9,6 +9,10 @@
 //! | `NAME_zero_point` | | U8, as the scales, in asymmetric formats |
 //! | `NAME_scale_absmax` | | f32, a magnitude for 256 scales, where these are codes |
 //! | `NAME_scale_mean` | | f32 `[1]`, the mean of the scales, where these are codes |
+//! | `NAME_input_scale` | f32 `[columns]`, where there is one | the same |
+//!
+//! An input scale multiplies the product's input before it meets the codes (SmoothQuant, Xiao et al. 2022,
+//! <https://arxiv.org/abs/2211.10438>; AWQ, Lin et al. 2023, <https://arxiv.org/abs/2306.00978>),
 //!
 //! and the file's metadata says under `NAME` which format it is, such as `nf4 64`.
 
@@ -119,6 +123,8 @@ pub struct QuantizedMatrix {
     /// f32 `[rows, groups]`.
     scales: Tensor,
     zeros: Option<Tensor>,
+    /// f32 `[columns]`.
+    input_scale: Option<Tensor>,
 }
 
 /// What the tensors beside the codes are called, after the codes' name.
@@ -126,6 +132,7 @@ const SCALE: &str = "_scale";
 const ZERO_POINT: &str = "_zero_point";
 const ABSMAX: &str = "_scale_absmax";
 const MEAN: &str = "_scale_mean";
+const INPUT_SCALE: &str = "_input_scale";
 
 impl QuantizedMatrix {
     /// From parts: codes I8 `[rows, columns]` or U8 `[rows, ⌈columns·bits/8⌉]`, scales f32 `[rows, groups]`, and zero points U8
@@ -170,18 +177,37 @@ impl QuantizedMatrix {
             codes: codes.contiguous(),
             scales: scales.contiguous(),
             zeros: zeros.filter(|_| wanted).map(|zeros| zeros.contiguous()),
+            input_scale: None,
         })
     }
 
-    /// Reads matrix `name` `[rows, columns]` by its format; `get` gives a tensor by its name.
+    /// The same with an input scale f32 `[columns]`.
+    ///
+    /// # Errors
+    /// A phrase, when it has another shape or dtype.
+    pub fn with_input_scale(mut self, scale: Tensor) -> Result<Self, String> {
+        if scale.dtype() != DType::F32 || scale.shape() != [self.columns] {
+            return Err(format!(
+                "the input scale is {} {:?}, expected f32 [{}]",
+                scale.dtype(),
+                scale.shape(),
+                self.columns
+            ));
+        }
+        self.input_scale = Some(scale.contiguous());
+        Ok(self)
+    }
+
+    /// Reads matrix `name` `[rows, columns]` by its format; `get` gives a tensor by its name, `has` whether there is one.
     ///
     /// # Errors
     /// What `get` gives, and a phrase where a tensor does not fit, by `refuse`.
-    pub fn read(
+    pub(crate) fn read(
         name: &str,
         format: WeightFormat,
         shape: (usize, usize),
         get: impl Fn(&str) -> Result<Tensor, NnError>,
+        has: impl Fn(&str) -> bool,
         refuse: impl Fn(String) -> NnError,
     ) -> Result<Self, NnError> {
         let codes = get(name)?;
@@ -211,7 +237,12 @@ impl QuantizedMatrix {
             }
             _ => None,
         };
-        Self::new(format, shape, codes, scales, zeros).map_err(refuse)
+        let matrix = Self::new(format, shape, codes, scales, zeros).map_err(&refuse)?;
+        let input_scale = format!("{name}{INPUT_SCALE}");
+        match has(&input_scale) {
+            true => matrix.with_input_scale(get(&input_scale)?).map_err(refuse),
+            false => Ok(matrix),
+        }
     }
 
     /// The tensors that a file holds of it, by name. With `double`, scales are stored in 8 bits: call
@@ -242,6 +273,9 @@ impl QuantizedMatrix {
         if let Some(zeros) = &self.zeros {
             tensors.push((format!("{name}{ZERO_POINT}"), zeros.clone()));
         }
+        if let Some(scale) = &self.input_scale {
+            tensors.push((format!("{name}{INPUT_SCALE}"), scale.clone()));
+        }
         Ok(tensors)
     }
 
@@ -257,8 +291,9 @@ impl QuantizedMatrix {
 
     /// Bytes of codes, scales and zero points in memory.
     pub fn bytes(&self) -> usize {
-        let zeros = self.zeros.as_ref().map_or(0, Tensor::size_in_bytes);
-        self.codes.size_in_bytes() + self.scales.size_in_bytes() + zeros
+        let optional = [&self.zeros, &self.input_scale].into_iter().flatten();
+        let all = [&self.codes, &self.scales].into_iter().chain(optional);
+        all.map(Tensor::size_in_bytes).sum()
     }
 
     /// The values of a row.
@@ -295,6 +330,11 @@ impl QuantizedMatrix {
                 }
             }
         }
+        if let Some(scale) = &self.input_scale {
+            for (out, scale) in out.iter_mut().zip(scale.as_slice::<f32>()?) {
+                *out *= scale;
+            }
+        }
         Ok(())
     }
 
@@ -308,6 +348,22 @@ impl QuantizedMatrix {
             self.decode_row(row, out)?;
         }
         Ok(Tensor::from_vec(values, &[self.rows, self.columns])?)
+    }
+
+    /// What the product's input is multiplied by, f32 `[columns]`.
+    pub(crate) fn input_scale(&self) -> Option<&Tensor> {
+        self.input_scale.as_ref()
+    }
+
+    /// Whether it can share a product with another matrix of as many columns.
+    pub(crate) fn goes_with(&self, other: &Self) -> Result<bool, NnError> {
+        let scale = |of: &Self| -> Result<Vec<f32>, NnError> {
+            Ok(match &of.input_scale {
+                Some(scale) => scale.as_slice::<f32>()?.to_vec(),
+                None => Vec::new(),
+            })
+        };
+        Ok(self.format == other.format && scale(self)? == scale(other)?)
     }
 
     /// The codes and scales of a matrix of 8 bits.

@@ -168,7 +168,8 @@ impl<'a> Weights<'a> {
             true => Ok(checkpoint.get(name)?),
             false => Err(self.missing(name.to_owned())),
         };
-        QuantizedMatrix::read(&full_name, format, (rows, columns), get, refuse).map(Some)
+        let has = |name: &str| checkpoint.contains(name);
+        QuantizedMatrix::read(&full_name, format, (rows, columns), get, has, refuse).map(Some)
     }
 
     fn wrong_dtype(&self, name: &str, found: DType) -> NnError {

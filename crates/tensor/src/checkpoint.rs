@@ -34,8 +34,9 @@ struct Inner {
     /// The file, or the folder of the shards: what errors name.
     path: PathBuf,
     files: Vec<WeightFile>,
-    /// For each tensor the index of its file.
-    names: BTreeMap<String, usize>,
+    /// For each tensor the index of its file; none where it is in memory.
+    names: BTreeMap<String, Option<usize>>,
+    memory: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -117,13 +118,18 @@ impl Checkpoint {
             return Checkpoint::open_index(path);
         }
         let file = WeightFile::open(path)?;
-        let names = file.entries.keys().map(|name| (name.clone(), 0)).collect();
+        let names = file
+            .entries
+            .keys()
+            .map(|name| (name.clone(), Some(0)))
+            .collect();
         let metadata = file.metadata.clone();
         Ok(Checkpoint {
             inner: Arc::new(Inner {
                 path: path.to_path_buf(),
                 files: vec![file],
                 names,
+                memory: BTreeMap::new(),
                 metadata,
             }),
         })
@@ -157,6 +163,24 @@ impl Checkpoint {
         }
     }
 
+    /// Tensors in memory under the name of what they were made from, which errors give.
+    pub fn from_tensors(
+        path: impl Into<PathBuf>,
+        tensors: BTreeMap<String, Tensor>,
+        metadata: BTreeMap<String, String>,
+    ) -> Checkpoint {
+        let names = tensors.keys().map(|name| (name.clone(), None)).collect();
+        Checkpoint {
+            inner: Arc::new(Inner {
+                path: path.into(),
+                files: Vec::new(),
+                names,
+                memory: tensors,
+                metadata,
+            }),
+        }
+    }
+
     fn open_index(index: &Path) -> Result<Checkpoint, FileError> {
         let dir = index.parent().unwrap_or(Path::new(""));
         let (shards, metadata) = read_index(index)?;
@@ -186,7 +210,7 @@ impl Checkpoint {
                         remedy: "index and shards are not of one model, or damaged: fetch them again",
                     });
                 }
-                names.insert(name, files.len());
+                names.insert(name, Some(files.len()));
             }
             files.push(file);
         }
@@ -195,6 +219,7 @@ impl Checkpoint {
                 path: dir.to_path_buf(),
                 files,
                 names,
+                memory: BTreeMap::new(),
                 metadata,
             }),
         })
@@ -226,7 +251,7 @@ impl Checkpoint {
     }
 
     fn find(&self, name: &str) -> Option<(&WeightFile, &Entry)> {
-        let file = &self.inner.files[*self.inner.names.get(name)?];
+        let file = &self.inner.files[(*self.inner.names.get(name)?)?];
         Some((file, file.entries.get(name)?))
     }
 
@@ -236,6 +261,9 @@ impl Checkpoint {
     /// # Errors
     /// [`FileError::NoTensor`] if there is none.
     pub fn get(&self, name: &str) -> Result<Tensor, FileError> {
+        if let Some(tensor) = self.inner.memory.get(name) {
+            return Ok(tensor.clone());
+        }
         let (file, entry) = self.find(name).ok_or_else(|| self.no_tensor(name))?;
         Ok(file.tensor(entry))
     }
@@ -245,6 +273,12 @@ impl Checkpoint {
     /// # Errors
     /// [`FileError::NoTensor`] if there is none of this name.
     pub fn info(&self, name: &str) -> Result<TensorInfo, FileError> {
+        if let Some(tensor) = self.inner.memory.get(name) {
+            return Ok(TensorInfo {
+                dtype: tensor.dtype(),
+                shape: tensor.shape().to_vec(),
+            });
+        }
         let (_, entry) = self.find(name).ok_or_else(|| self.no_tensor(name))?;
         Ok(TensorInfo {
             dtype: entry.dtype,
@@ -264,10 +298,12 @@ impl Checkpoint {
 
     /// Bytes of all tensors together.
     pub fn total_bytes(&self) -> usize {
-        self.names()
+        let of_files = self
+            .names()
             .filter_map(|name| self.find(name))
-            .map(|(_, entry)| entry.range.len())
-            .sum()
+            .map(|(_, entry)| entry.range.len());
+        let of_memory = self.inner.memory.values().map(Tensor::size_in_bytes);
+        of_files.chain(of_memory).sum()
     }
 
     /// Lets the pages of one tensor leave memory, for use once it is packed. They are read from the file again when

@@ -40,20 +40,16 @@ pub fn linear(
         }
     }
     let float = INFO.float(&[x])?;
-    if let Some((quantized, bias)) = weight.as_quantized()? {
+    if weight.is_quantized() {
         if tracked {
             return Err(AutogradError::NoBackward {
                 op: "linear of a quantized weight",
             });
         }
         let mut y = session.scratch(&[rows, n])?;
-        let epilogue = Epilogue {
-            bias,
-            activation,
-            residual: residual.map(Var::as_slice).transpose()?,
-        };
-        let (x, out) = (x.as_slice()?, y.as_mut_slice()?);
-        quantized.product(session.exec(), rows, x, epilogue, out);
+        let residual = residual.map(Var::as_slice).transpose()?;
+        let (x, out) = ((rows, x.as_slice()?), y.as_mut_slice()?);
+        weight.quantized_product(session, x, activation, residual, out)?;
         return Ok(Var::constant(y));
     }
     let keeps = tracked && activation != Activation::None;

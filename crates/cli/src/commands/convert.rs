@@ -1,17 +1,15 @@
 //! `bertha convert`: a model of short texts becomes one of long texts.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bertha_models::{Config, LongModel, convert};
-use bertha_tensor::AtomicFile;
 use bertha_tokenizer::{SpecialToken, TOKENIZER_FILES, Tokenizer, TokenizerError};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::args::{ModelDir, positive};
+use crate::commands::model_folder::{check_output, copy, copy_sentence_transformers};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
@@ -106,17 +104,7 @@ impl Convert {
             Err(error) => return Err(error.into()),
         };
         let out = self.output.as_path();
-        if !self.overwrite && out.join("config.json").exists() {
-            return Err(Failure::new(format!(
-                "{}: the folder has a model already: give another, or --overwrite",
-                out.display()
-            )));
-        }
-        if same(&dir, out) {
-            return Err(Failure::usage(
-                "--output is the folder that is read: give another",
-            ));
-        }
+        check_output(&dir, out, self.overwrite)?;
         let converted = convert(&dir, to, self.max_length, separator)?;
         fs::create_dir_all(out).map_err(|error| Failure::io(out, "make the folder", &error))?;
         converted.save(out)?;
@@ -138,7 +126,7 @@ impl Convert {
             }
             Ok(())
         })?;
-        self.copy_sentence_transformers(&dir, out)?;
+        copy_sentence_transformers(&dir, out, Some(self.max_length))?;
         for name in &converted.dropped {
             tracing::warn!("{name} has no place in the new model, and is left out");
         }
@@ -151,67 +139,4 @@ impl Convert {
         })?;
         output.finish()
     }
-
-    /// Copies what makes the folder one of sentence-transformers, if it is.
-    fn copy_sentence_transformers(&self, dir: &Path, out: &Path) -> Result<()> {
-        let modules = dir.join("modules.json");
-        let Ok(bytes) = fs::read(&modules) else {
-            return Ok(());
-        };
-        let paths: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::new(format!("{}: {error}", modules.display())))?;
-        let paths = paths.as_array().into_iter().flatten();
-        for path in paths.filter_map(|module| module["path"].as_str()) {
-            // A folder below this one, by one name.
-            if path.is_empty() || Path::new(path).components().count() != 1 {
-                continue;
-            }
-            let to = out.join(path);
-            fs::create_dir_all(&to).map_err(|error| Failure::io(&to, "make the folder", &error))?;
-            for name in ["config.json", "model.safetensors"] {
-                copy(&dir.join(path), &to, name, |_| Ok(()))?;
-            }
-        }
-        copy(dir, out, "sentence_bert_config.json", |config| {
-            config["max_seq_length"] = self.max_length.into();
-            Ok(())
-        })?;
-        for name in ["config_sentence_transformers.json", "modules.json"] {
-            copy(dir, out, name, |_| Ok(()))?;
-        }
-        Ok(())
-    }
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Copies a file, if it is there; one of JSON may be changed on the way.
-fn copy(
-    from: &Path,
-    to: &Path,
-    name: &str,
-    change: impl FnOnce(&mut Value) -> Result<()>,
-) -> Result<()> {
-    let path = from.join(name);
-    if !path.exists() {
-        return Ok(());
-    }
-    let mut bytes = fs::read(&path).map_err(|error| Failure::io(&path, "read", &error))?;
-    if name.ends_with(".json")
-        && let Ok(mut json) = serde_json::from_slice::<Value>(&bytes)
-        && json.is_object()
-    {
-        let before = json.clone();
-        change(&mut json)?;
-        if json != before {
-            bytes = format!("{json:#}\n").into_bytes();
-        }
-    }
-    let target = to.join(name);
-    let mut file = AtomicFile::create(&target)?;
-    file.write_all(&bytes)
-        .map_err(|error| Failure::io(&target, "write", &error))?;
-    Ok(file.commit()?)
 }

@@ -10,7 +10,9 @@ mod fill_mask;
 mod finetune;
 mod forward;
 mod info;
+mod model_folder;
 mod pretrain;
+mod quantize;
 mod quickstart;
 mod search;
 mod tag;
@@ -45,6 +47,7 @@ pub enum Command {
     Finetune(Box<finetune::Finetune>),
     Evaluate(evaluate::Evaluate),
     Convert(convert::Convert),
+    Quantize(Box<quantize::Quantize>),
     Info(info::Info),
 }
 
@@ -67,6 +70,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Finetune(finetune) => finetune.run(global),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Quantize(quantize) => quantize.run(),
         Command::Info(info) => info.run(),
     }
 }

@@ -1,0 +1,336 @@
+//! `bertha quantize`: a model in fewer bits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bertha_autograd::Session;
+use bertha_compress::{Calibration, Method, Sensitivity, Settings, quantize, sensitivities, spare};
+use bertha_kernels::{CodeBook, GroupRange};
+use bertha_models::{Config, load_checkpoint};
+use bertha_nn::{Batch, WeightFormat};
+use bertha_tensor::Checkpoint;
+use bertha_tokenizer::{EncodeOptions, TOKENIZER_FILES, Tokenizer, Truncation};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::args::{ModelDir, TextFile, positive};
+use crate::commands::model_folder::{check_output, copy, copy_sentence_transformers};
+use crate::failure::{Failure, Result};
+use crate::input::{Fields, Input, InputFormat};
+use crate::output::Output;
+
+/// Make a model smaller: its weights in 8, 4 or fewer bits
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Makes a model smaller: the weights of its linear layers, and if asked its tables, in 8, 4 or fewer \
+bits. They stay so in the file and in memory; every command runs the new folder as it ran the old.",
+    after_long_help = HELP
+)]
+pub struct Quantize {
+    #[command(flatten)]
+    model: ModelDir,
+    /// Format of the linear layers' weights
+    #[arg(long, value_enum)]
+    to: Format,
+    /// Folder to write
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace the model that the folder has
+    #[arg(long)]
+    overwrite: bool,
+    /// Values of a row that share a scale; 0: all of it. int8 always has a scale for each row
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    group_size: usize,
+    /// Also store the scales in 8 bits
+    #[arg(long)]
+    double_quantization: bool,
+    /// Format of the tables of words and positions; without, they stay as they are
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    embeddings: Option<Format>,
+    /// Also quantize the linear layers outside of the encoder: poolers and heads
+    #[arg(long)]
+    heads: bool,
+    /// Leave weights whose names contain this as they are; may be given several times
+    #[arg(long, value_name = "PART")]
+    keep: Vec<String>,
+    /// How values become codes
+    #[arg(long, value_enum, default_value_t = Rule::Minmax)]
+    method: Rule,
+    /// Percentile, for --method percentile
+    #[arg(long, value_name = "P", default_value_t = 99.9, value_parser = percent)]
+    percentile: f32,
+    /// How much of the inputs' range goes to the weights, for --method smoothquant
+    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = share)]
+    smoothquant_strength: f32,
+    /// Texts as the model will see them: a text a line, or JSON lines with a text
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    calibrate: Option<PathBuf>,
+    /// Texts to take of them, from the first on
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 128, help_heading = "Calibration")]
+    calibration_texts: usize,
+    /// Tokens to take of a text
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 128, help_heading = "Calibration")]
+    calibration_length: usize,
+    /// Tell how much each layer alone would change what the model gives on the texts
+    #[arg(long, requires = "calibrate", help_heading = "Calibration")]
+    sensitivity: bool,
+    /// Leave the most sensitive layers as they are until the relative error of what the model gives on
+    /// the texts is at most this
+    #[arg(long, value_name = "E", requires = "calibrate", value_parser = budget, help_heading = "Calibration")]
+    error_budget: Option<f64>,
+    /// Threads, at most; by default one for each physical core that the process may use
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
+}
+
+const HELP: &str = "\
+Examples:
+  bertha quantize --model all-MiniLM-L6-v2 --to int8 --output minilm-int8
+  bertha quantize --model all-MiniLM-L6-v2 --to nf4 --double-quantization --embeddings int8 \\
+      --output minilm-nf4
+  bertha quantize --model my-classifier --to int4 --method gptq --calibrate train.txt \\
+      --output my-classifier-int4
+  bertha quantize --model my-classifier --to int4 --calibrate train.txt --error-budget 0.05 \\
+      --output my-classifier-mixed
+
+Formats:
+  int8            a scale for each row; inputs become 8 bits too, each token by its largest value
+  int2 int3 int4  whole numbers about 0, a scale for each group
+  uint2 … uint4   whole numbers from a zero point on: for ranges that are not even about 0
+  nf4             quantiles of the normal distribution
+  fp4, e2m1       4-bit floating point: bitsandbytes', and that of the OCP formats
+  sign            1 bit: a sign, and the mean magnitude of its group
+
+Methods:
+  minmax, percentile, mse    the nearest level, over all of a group's range, a part, or the best part
+  smoothquant, awq           inputs and weights rescaled against each other first (--calibrate)
+  gptq                       each value makes up for the errors before it (--calibrate)
+
+Output:
+  DIR has config.json with a quantization_config, model.safetensors and the tokenizer. On standard
+  output a line for each weight, then one for all:
+    {\"weight\":\"encoder.layer.0.attention.self.query.weight\",\"format\":\"nf4 64\",\"shape\":[384,384],
+     \"bytes\":82944,\"bytes_before\":589824,\"weight_error\":0.09}
+    {\"output\":\"minilm-nf4\",\"bytes\":…,\"bytes_before\":…,\"weights\":36}
+  With --sensitivity first a line for each product: {\"weights\":[…],\"error\":0.01}";
+
+/// A format on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Format {
+    Int8,
+    Int4,
+    Int3,
+    Int2,
+    Uint4,
+    Uint3,
+    Uint2,
+    Nf4,
+    Fp4,
+    E2m1,
+    Sign,
+}
+
+/// A method on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Rule {
+    Minmax,
+    Percentile,
+    Mse,
+    Smoothquant,
+    Gptq,
+    Awq,
+}
+
+fn number(text: &str, low: f64, high: f64, what: &str) -> std::result::Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .filter(|number| *number >= low && *number <= high)
+        .ok_or_else(|| format!("expected {what}"))
+}
+
+fn percent(text: &str) -> std::result::Result<f32, String> {
+    number(text, 50.0, 100.0, "a number from 50 to 100").map(|number| number as f32)
+}
+
+fn share(text: &str) -> std::result::Result<f32, String> {
+    number(text, 0.0, 1.0, "a number from 0 to 1").map(|number| number as f32)
+}
+
+fn budget(text: &str) -> std::result::Result<f64, String> {
+    number(text, 0.0, 10.0, "a number from 0 to 10")
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    output: &'a Path,
+    bytes: usize,
+    bytes_before: usize,
+    weights: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spared: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<f64>,
+}
+
+impl Quantize {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let dir = self.model.transformer()?;
+        let out = self.output.as_path();
+        check_output(&dir, out, self.overwrite)?;
+        let mut settings = self.settings();
+        if settings.method.calibrates() && self.calibrate.is_none() {
+            return Err(Failure::usage(format!(
+                "--method {} needs --calibrate FILE, texts as the model will see them",
+                settings.method.name()
+            )));
+        }
+        let session = Session::new(self.threads)?;
+        let config = Config::from_file(dir.join("config.json"))?;
+        let checkpoint = Checkpoint::open_dir(&dir)?;
+        let model = load_checkpoint(&checkpoint, &config, config.head(), &session)?;
+        let batches = match &self.calibrate {
+            Some(file) => self.batches(&dir, file, model.info().max_tokens)?,
+            None => Vec::new(),
+        };
+        let calibration = match batches.is_empty() {
+            true => None,
+            false => Some(Calibration::run(&*model, &session, &batches)?),
+        };
+        let mut output = Output::stdout();
+        let mut error = None;
+        if let Some(calibration) = &calibration
+            && (self.sensitivity || self.error_budget.is_some())
+        {
+            let of = (&checkpoint, &config);
+            let ranked: Vec<Sensitivity> =
+                sensitivities(&session, &*model, of, &settings, calibration, &batches)?;
+            if self.sensitivity {
+                for layer in &ranked {
+                    output.line(layer)?;
+                }
+            }
+            if let Some(budget) = self.error_budget {
+                let texts = (calibration, batches.as_slice());
+                let within = (ranked.as_slice(), budget);
+                let (chosen, found) = spare(&session, &*model, of, &settings, texts, within)?;
+                (settings, error) = (chosen, Some(found));
+            }
+        }
+        let quantized = quantize(
+            &session,
+            &*model,
+            &checkpoint,
+            &config,
+            &settings,
+            calibration.as_ref(),
+        )?;
+        fs::create_dir_all(out).map_err(|error| Failure::io(out, "make the folder", &error))?;
+        quantized.save(out)?;
+        for name in TOKENIZER_FILES {
+            copy(&dir, out, name, |_| Ok(()))?;
+        }
+        copy(&dir, out, "tokenizer_config.json", |_| Ok(()))?;
+        copy_sentence_transformers(&dir, out, None)?;
+        for layer in &quantized.layers {
+            output.line(layer)?;
+        }
+        output.line(&Summary {
+            output: out,
+            bytes: quantized.bytes(),
+            bytes_before: checkpoint.total_bytes(),
+            weights: quantized.layers.len(),
+            spared: settings.spared.iter().map(String::as_str).collect(),
+            error,
+        })?;
+        output.finish()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            method: match self.method {
+                Rule::Minmax => Method::Round(GroupRange::MinMax),
+                Rule::Percentile => Method::Round(GroupRange::Percentile(self.percentile)),
+                Rule::Mse => Method::Round(GroupRange::MeanSquare),
+                Rule::Smoothquant => Method::SmoothQuant {
+                    strength: self.smoothquant_strength,
+                },
+                Rule::Gptq => Method::Gptq { damping: 0.01 },
+                Rule::Awq => Method::Awq,
+            },
+            double_quantization: self.double_quantization,
+            embeddings: self.embeddings.map(|format| self.format(format)),
+            heads: self.heads,
+            keep: self.keep.clone(),
+            ..Settings::new(self.format(self.to))
+        }
+    }
+
+    fn format(&self, format: Format) -> WeightFormat {
+        let book = match format {
+            Format::Int8 => return WeightFormat::Int8,
+            Format::Int4 => CodeBook::Symmetric(4),
+            Format::Int3 => CodeBook::Symmetric(3),
+            Format::Int2 => CodeBook::Symmetric(2),
+            Format::Uint4 => CodeBook::Asymmetric(4),
+            Format::Uint3 => CodeBook::Asymmetric(3),
+            Format::Uint2 => CodeBook::Asymmetric(2),
+            Format::Nf4 => CodeBook::Nf4,
+            Format::Fp4 => CodeBook::Fp4,
+            Format::E2m1 => CodeBook::E2m1,
+            Format::Sign => CodeBook::Sign,
+        };
+        let group = match self.group_size {
+            // No row is longer.
+            0 => 1 << 24,
+            group => group,
+        };
+        WeightFormat::Codes { book, group }
+    }
+
+    /// The texts of the calibration, tokenized.
+    fn batches(&self, dir: &Path, file: &Path, most: usize) -> Result<Vec<Batch>> {
+        let file = TextFile {
+            input: Some(file.to_path_buf()),
+            input_format: InputFormat::default(),
+        };
+        let mut input = Input::open_file(&file, Fields::TEXT)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let length = self.calibration_length.min(most);
+        let options = EncodeOptions::default()
+            .truncation(Some(Truncation::new(length)))
+            .overflow(false);
+        let mut batches = Vec::new();
+        let (mut batch, mut texts) = (Batch::new(), 0);
+        'all: loop {
+            let piece = input.piece()?;
+            if piece.is_empty() {
+                break;
+            }
+            for item in &piece {
+                let encoding = tokenizer
+                    .encode(item.text(), &options)
+                    .map_err(|error| Failure::tokenizer(&error).within(input.place(item.number)))?;
+                if encoding.is_empty() {
+                    continue;
+                }
+                batch.push(encoding.ids(), None)?;
+                if batch.tokens() >= BATCH_TOKENS {
+                    batches.push(std::mem::take(&mut batch));
+                }
+                texts += 1;
+                if texts == self.calibration_texts {
+                    break 'all;
+                }
+            }
+        }
+        input.refuse_empty()?;
+        if batch.tokens() > 0 {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+}
+
+/// Tokens that run at a time.
+const BATCH_TOKENS: usize = 2048;

@@ -1,0 +1,31 @@
+//! Models made small.
+//!
+//! A model is a walk over its named weights that swaps formats: [`quantize`] reads a model folder, gives each weight of its
+//! linear layers (and its tables) the format that [`Settings`] ask for, and leaves the rest as it is. What is
+//! saved runs packed wherever the old model ran.
+//!
+//! - `settings`: which weights get which format, and by which method;
+//! - `calibration`: what the inputs of the linear layers are like on real texts;
+//! - `rounding`: each value to the nearest level;
+//! - `gptq`: each value in turn, the rest of its row making up for the error;
+//! - `scaling`: input scales that move what is hard to quantize to where it is easier (SmoothQuant, AWQ);
+//! - `folder`: the walk, its report, and saving;
+//! - `sensitivity`: how much each layer alone changes what the model gives, and which to spare.
+#![forbid(unsafe_code)]
+
+mod calibration;
+mod error;
+mod folder;
+mod gptq;
+mod rounding;
+mod scaling;
+mod sensitivity;
+mod settings;
+
+pub use calibration::{Calibration, Statistics, linear_layers};
+pub use error::CompressError;
+pub use folder::{LayerReport, Quantized, quantize};
+pub use gptq::gptq;
+pub use rounding::round_to_nearest;
+pub use sensitivity::{Sensitivity, sensitivities, spare};
+pub use settings::{Method, Settings};
