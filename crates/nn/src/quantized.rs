@@ -23,7 +23,7 @@ use bertha_kernels::{
     CodeBook, DynamicScales, Group, LowBitSource, SCALE_BLOCK, decode_group, packed_len,
     unpack_codes,
 };
-use bertha_tensor::{DType, Tensor};
+use bertha_tensor::{Checkpoint, DType, Tensor};
 
 use crate::NnError;
 
@@ -127,6 +127,14 @@ pub struct QuantizedMatrix {
     input_scale: Option<Tensor>,
 }
 
+/// In 16 bits where that loses nothing.
+fn halved(scales: &Tensor) -> Result<Tensor, NnError> {
+    let half = scales.to_dtype(DType::F16)?;
+    let back = half.to_dtype(DType::F32)?;
+    let same = back.as_slice::<f32>()? == scales.as_slice::<f32>()?;
+    Ok(if same { half } else { scales.clone() })
+}
+
 /// What the tensors beside the codes are called, after the codes' name.
 const SCALE: &str = "_scale";
 const ZERO_POINT: &str = "_zero_point";
@@ -198,24 +206,43 @@ impl QuantizedMatrix {
         Ok(self)
     }
 
-    /// Reads matrix `name` `[rows, columns]` by its format; `get` gives a tensor by its name, `has` whether there is one.
+    /// Matrix `name` `[rows, columns]` of a checkpoint, where it is quantized; none where it is of floats, or missing.
     ///
     /// # Errors
-    /// What `get` gives, and a phrase where a tensor does not fit, by `refuse`.
-    pub(crate) fn read(
+    /// When a tensor of it is missing or does not fit its format.
+    pub fn load(
+        checkpoint: &Checkpoint,
         name: &str,
-        format: WeightFormat,
         shape: (usize, usize),
-        get: impl Fn(&str) -> Result<Tensor, NnError>,
-        has: impl Fn(&str) -> bool,
-        refuse: impl Fn(String) -> NnError,
-    ) -> Result<Self, NnError> {
-        let codes = get(name)?;
-        let stored = get(&format!("{name}{SCALE}"))?;
+    ) -> Result<Option<Self>, NnError> {
+        if !checkpoint.contains(name) {
+            return Ok(None);
+        }
+        let refuse = |problem: String| NnError::Quantized {
+            file: checkpoint
+                .file_of(name)
+                .unwrap_or(checkpoint.path())
+                .to_path_buf(),
+            name: name.to_owned(),
+            problem,
+        };
+        let format = match checkpoint.info(name)?.dtype {
+            DType::I8 => WeightFormat::Int8,
+            DType::U8 => {
+                let format = checkpoint.metadata().get(name).ok_or_else(|| {
+                    refuse("the file's metadata does not say in which format its bytes are".into())
+                })?;
+                format.parse().map_err(refuse)?
+            }
+            _ => return Ok(None),
+        };
+        let part = |suffix: &str| checkpoint.get(&format!("{name}{suffix}"));
+        let codes = part("")?;
+        let stored = part(SCALE)?;
         let scales = match stored.dtype() {
             DType::U8 => {
-                let mean = get(&format!("{name}{MEAN}"))?.to_dtype(DType::F32)?;
-                let magnitudes = get(&format!("{name}{ABSMAX}"))?.to_dtype(DType::F32)?;
+                let mean = part(MEAN)?.to_dtype(DType::F32)?;
+                let magnitudes = part(ABSMAX)?.to_dtype(DType::F32)?;
                 let scales = DynamicScales {
                     codes: stored.contiguous().as_slice::<u8>()?.to_vec(),
                     magnitudes: magnitudes.contiguous().as_slice::<f32>()?.to_vec(),
@@ -232,17 +259,18 @@ impl QuantizedMatrix {
             _ => stored.to_dtype(DType::F32)?,
         };
         let zeros = match format {
-            WeightFormat::Codes { book, .. } if book.has_zero_points() => {
-                Some(get(&format!("{name}{ZERO_POINT}"))?)
-            }
+            WeightFormat::Codes { book, .. } if book.has_zero_points() => Some(part(ZERO_POINT)?),
             _ => None,
         };
-        let matrix = Self::new(format, shape, codes, scales, zeros).map_err(&refuse)?;
-        let input_scale = format!("{name}{INPUT_SCALE}");
-        match has(&input_scale) {
-            true => matrix.with_input_scale(get(&input_scale)?).map_err(refuse),
-            false => Ok(matrix),
-        }
+        let matrix = Self::new(format, shape, codes, scales, zeros).map_err(refuse)?;
+        Ok(Some(
+            match checkpoint.contains(&format!("{name}{INPUT_SCALE}")) {
+                true => matrix
+                    .with_input_scale(part(INPUT_SCALE)?)
+                    .map_err(refuse)?,
+                false => matrix,
+            },
+        ))
     }
 
     /// The tensors that a file holds of it, by name. With `double`, scales are stored in 8 bits: call
@@ -268,7 +296,7 @@ impl QuantizedMatrix {
                 Tensor::from_vec(vec![scales.mean], &[1])?,
             ));
         } else {
-            tensors.push((format!("{name}{SCALE}"), self.scales.clone()));
+            tensors.push((format!("{name}{SCALE}"), halved(&self.scales)?));
         }
         if let Some(zeros) = &self.zeros {
             tensors.push((format!("{name}{ZERO_POINT}"), zeros.clone()));

@@ -8,7 +8,7 @@ use bertha_kernels::WeightSource;
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
 use crate::initializer::{Initial, Initializer};
-use crate::{NnError, ParameterSet, QuantizedMatrix, WeightFormat};
+use crate::{NnError, ParameterSet, QuantizedMatrix};
 
 /// Named tensors under a prefix: `weights.at("encoder").at("layer").at(0)`.
 #[derive(Clone)]
@@ -139,37 +139,17 @@ impl<'a> Weights<'a> {
         [rows, columns]: [usize; 2],
     ) -> Result<Option<QuantizedMatrix>, NnError> {
         let full_name = self.full_name(name);
-        let holder = self.checkpoint.filter(|held| held.contains(&full_name));
-        let Some(checkpoint) = holder else {
+        let Some(checkpoint) = self.checkpoint else {
             return Ok(None);
         };
-        let refuse = |problem| NnError::Quantized {
-            file: self.file_of(&full_name),
-            name: full_name.clone(),
-            problem,
-        };
-        let format = match checkpoint.info(&full_name)?.dtype {
-            DType::I8 => WeightFormat::Int8,
-            DType::U8 => {
-                let format = checkpoint.metadata().get(&full_name).ok_or_else(|| {
-                    refuse("the file's metadata does not say in which format its bytes are".into())
-                })?;
-                format.parse().map_err(refuse)?
-            }
-            _ => return Ok(None),
-        };
-        if self.training.is_some() {
+        let matrix = QuantizedMatrix::load(checkpoint, &full_name, (rows, columns))?;
+        if matrix.is_some() && self.training.is_some() {
             return Err(NnError::QuantizedTraining {
                 file: self.file_of(&full_name),
                 name: full_name,
             });
         }
-        let get = |name: &str| match checkpoint.contains(name) {
-            true => Ok(checkpoint.get(name)?),
-            false => Err(self.missing(name.to_owned())),
-        };
-        let has = |name: &str| checkpoint.contains(name);
-        QuantizedMatrix::read(&full_name, format, (rows, columns), get, has, refuse).map(Some)
+        Ok(matrix)
     }
 
     fn wrong_dtype(&self, name: &str, found: DType) -> NnError {
