@@ -15,7 +15,7 @@ use crate::{AutogradError, Parameter, Session};
 /// A layer may be several stacked on top of each other (queries, keys and values): one product, but parameters of
 /// their own.
 pub struct LinearWeight {
-    form: Form,
+    form: Box<Form>,
     n: usize,
     k: usize,
 }
@@ -114,7 +114,7 @@ impl LinearWeight {
         let (n, k) = (weight.n(), weight.k());
         check_bias(bias.as_ref(), n)?;
         Ok(Self {
-            form: Form::Packed { weight, bias },
+            form: Box::new(Form::Packed { weight, bias }),
             n,
             k,
         })
@@ -139,11 +139,11 @@ impl LinearWeight {
             return Err(shape_error("the input scale", scale.shape(), expected));
         }
         Ok(Self {
-            form: Form::Quantized {
+            form: Box::new(Form::Quantized {
                 weight,
                 bias,
                 input_scale,
-            },
+            }),
             n,
             k,
         })
@@ -191,10 +191,10 @@ impl LinearWeight {
             n += rows;
         }
         Ok(Self {
-            form: Form::Trained {
+            form: Box::new(Form::Trained {
                 parts,
                 packed: Mutex::new(None),
-            },
+            }),
             n,
             k,
         })
@@ -212,7 +212,7 @@ impl LinearWeight {
 
     /// Number of values, the bias included.
     pub fn numel(&self) -> usize {
-        let bias = match &self.form {
+        let bias = match &*self.form {
             Form::Packed { bias, .. } | Form::Quantized { bias, .. } => bias.is_some(),
             Form::Trained { parts, .. } => parts.iter().any(|part| part.bias.is_some()),
         };
@@ -222,7 +222,7 @@ impl LinearWeight {
     /// Bytes in memory: of the packed form, and of the parameters where there are any.
     pub fn bytes(&self) -> usize {
         let bias = self.numel() - self.n * self.k;
-        match &self.form {
+        match &*self.form {
             Form::Packed { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
             Form::Quantized {
                 weight,
@@ -239,7 +239,7 @@ impl LinearWeight {
 
     /// The parameters, if it is learned.
     pub fn parts(&self) -> &[LinearPart] {
-        match &self.form {
+        match &*self.form {
             Form::Packed { .. } | Form::Quantized { .. } => &[],
             Form::Trained { parts, .. } => parts,
         }
@@ -266,7 +266,7 @@ impl LinearWeight {
             weight,
             bias,
             input_scale,
-        } = &self.form
+        } = &*self.form
         else {
             return Ok(false);
         };
@@ -296,7 +296,7 @@ impl LinearWeight {
 
     /// Whether it is quantized.
     pub(crate) fn is_quantized(&self) -> bool {
-        matches!(self.form, Form::Quantized { .. })
+        matches!(*self.form, Form::Quantized { .. })
     }
 
     /// Calls `with` on the packed weight and the bias.
@@ -305,7 +305,7 @@ impl LinearWeight {
         session: &Session,
         with: impl FnOnce(&PackedWeights, Option<&[f32]>, Option<Arc<Packed>>) -> R,
     ) -> Result<R, AutogradError> {
-        Ok(match &self.form {
+        Ok(match &*self.form {
             Form::Packed { weight, bias } => with(
                 weight,
                 bias.as_ref().map(Tensor::as_slice).transpose()?,
@@ -328,7 +328,7 @@ impl LinearWeight {
 
 impl std::fmt::Debug for LinearWeight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let trained = matches!(self.form, Form::Trained { .. });
+        let trained = matches!(*self.form, Form::Trained { .. });
         f.debug_struct("LinearWeight")
             .field("n", &self.n)
             .field("k", &self.k)

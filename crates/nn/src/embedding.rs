@@ -60,7 +60,7 @@ pub struct Embeddings {
 enum Table {
     Values(Parameter),
     Quantized {
-        matrix: QuantizedMatrix,
+        matrix: Box<QuantizedMatrix>,
         /// What errors call it.
         name: &'static str,
     },
@@ -112,6 +112,7 @@ impl Embeddings {
         let table = |name: &str, rows: usize, kind: &'static str| {
             let table = weights.at(name);
             if let Some(matrix) = table.quantized("weight", [rows, n])? {
+                let matrix = Box::new(matrix);
                 return Ok(Table::Quantized { matrix, name: kind });
             }
             let values = table.parameter(&["weight"], &[rows, n], Initial::Normal)?;
