@@ -18,6 +18,7 @@
 
 mod activation;
 mod attention;
+mod binary;
 mod buffer;
 mod cores;
 mod dropout;
@@ -45,6 +46,7 @@ pub use attention::{
     RelativeBias, Segments, Strided, attention, attention_backward, attention_keeping,
     masked_attention, masked_attention_backward,
 };
+pub use binary::{BinaryAttentionShape, BinaryWeights, binary_attention, gemm_binary, pack_signs};
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;
 pub use dropout::{Dropout, dropout, dropout_add};
@@ -81,6 +83,7 @@ pub mod reference {
         MaskedGradients, attention, attention_backward, attention_with_dropout, masked_attention,
         masked_attention_backward,
     };
+    pub use crate::binary::reference::{binary_attention, gemm_binary, sign};
     pub use crate::dropout::reference::{dropout, dropout_factor};
     pub use crate::embedding::reference::{embedding_backward, embedding_layer_norm};
     pub use crate::gemm::reference::{column_sums, gemm, gemm_int8, matmul};

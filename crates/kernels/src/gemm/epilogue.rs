@@ -22,20 +22,20 @@ pub struct Epilogue<'a> {
 
 /// Where a tile belongs in a product of `n` columns.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) rows: Range<usize>,
-    pub(super) columns: Range<usize>,
-    pub(super) n: usize,
+pub(crate) struct Place {
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: Range<usize>,
+    pub(crate) n: usize,
 }
 
 /// A finished tile's way into the product.
-pub(super) struct Finish<'a> {
-    pub(super) epilogue: Epilogue<'a>,
+pub(crate) struct Finish<'a> {
+    pub(crate) epilogue: Epilogue<'a>,
     /// Whether the product holds the sums of earlier blocks of K.
-    pub(super) earlier: bool,
+    pub(crate) earlier: bool,
     /// Takes what is activated.
-    pub(super) before: Option<&'a SharedMut<'a>>,
-    pub(super) y: &'a SharedMut<'a>,
+    pub(crate) before: Option<&'a SharedMut<'a>>,
+    pub(crate) y: &'a SharedMut<'a>,
 }
 
 impl Finish<'_> {
@@ -45,7 +45,7 @@ impl Finish<'_> {
     /// # Safety
     /// No slice of `y` or `before` may live that has values of the tile's place.
     #[inline(always)]
-    pub(super) unsafe fn tile<S: Simd>(&self, simd: S, tile: (&[f32], usize), place: &Place) {
+    pub(crate) unsafe fn tile<S: Simd>(&self, simd: S, tile: (&[f32], usize), place: &Place) {
         // SAFETY: the caller's promise.
         unsafe {
             match self.epilogue.activation {

@@ -33,6 +33,7 @@ mod weights;
 
 pub use column_sums::column_sums;
 pub use epilogue::Epilogue;
+pub(crate) use epilogue::{Finish, Place};
 pub use int8::{Int8Weights, gemm_int8, quantize_row_int8};
 pub use low_bit::{LowBitSource, LowBitWeights};
 pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul};
@@ -140,7 +141,7 @@ pub fn gemm_low_bit(
 }
 
 /// Whether there is nothing to compute, once the slices have been found to have the lengths of the shapes.
-fn gemm_is_empty(
+pub(crate) fn gemm_is_empty(
     (rows, n, k): (usize, usize, usize),
     x: &[f32],
     epilogue: Epilogue<'_>,

@@ -1,0 +1,114 @@
+use super::*;
+use crate::quant::pack_codes;
+use crate::{Activation, Epilogue, Exec, Isa, reference};
+
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn bits(w: &[f32], k: usize) -> Vec<u8> {
+    let rows = w.chunks_exact(k).map(|row| {
+        let codes: Vec<u8> = row.iter().map(|&w| u8::from(w >= 0.0)).collect();
+        let mut bytes = vec![0; k.div_ceil(8)];
+        pack_codes(1, &codes, &mut bytes);
+        bytes
+    });
+    rows.flatten().collect()
+}
+
+#[test]
+fn every_tier_gives_the_reference_to_the_bit() {
+    for (rows, n, k) in [
+        (1, 1, 1),
+        (1, 9, 63),
+        (2, 8, 64),
+        (3, 17, 65),
+        (5, 24, 192),
+        (66, 13, 768),
+        (7, 11, 3072),
+        (4, 3, 2000),
+    ] {
+        let (x, w) = (values(rows * k, 1), values(n * k, 2));
+        let (scales, bias) = (values(n, 3), values(n, 4));
+        let residual = values(rows * n, 5);
+        let mut expected = vec![0.0; rows * n];
+        reference::gemm_binary(rows, &x, (&w, &scales), k, &mut expected);
+        let half = n / 2;
+        let (first, second) = (bits(&w[..half * k], k), bits(&w[half * k..], k));
+        let parts: [(&[u8], &[f32]); 2] = [(&first, &scales[..half]), (&second, &scales[half..])];
+        let weights = BinaryWeights::pack_stacked(&parts, k);
+        for isa in Isa::available() {
+            let run = |threads, epilogue| {
+                let mut y = vec![f32::NAN; rows * n];
+                gemm_binary(
+                    &Exec::with_isa(isa, threads),
+                    rows,
+                    &x,
+                    &weights,
+                    epilogue,
+                    &mut y,
+                );
+                y
+            };
+            assert_eq!(
+                run(1, Epilogue::default()),
+                expected,
+                "{isa} {rows} {n} {k}"
+            );
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                activation: Activation::GeluErf,
+                residual: Some(&residual),
+            };
+            let one = run(1, epilogue);
+            assert_eq!(one, run(3, epilogue), "{isa}: threads change nothing");
+            for (i, found) in one.iter().enumerate() {
+                let mut value = [f64::from(expected[i] + bias[i % n])];
+                reference::activate(Activation::GeluErf, &mut value);
+                let wanted = value[0] + f64::from(residual[i]);
+                assert!((f64::from(*found) - wanted).abs() < 1e-3 * (1.0 + wanted.abs()));
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_of_bits_is_that_of_signs() {
+    for (heads, head_dim) in [(1, 1), (3, 32), (2, 64), (2, 20), (1, 130)] {
+        let cu_seqlens = [0, 1, 6, 6 + 70, 6 + 70 + 129];
+        let tokens = 205;
+        let mut qkv = values(tokens * 3 * heads * head_dim, 7);
+        (qkv[0], qkv[1]) = (-0.0, 0.0);
+        for zero_attends in [false, true] {
+            let shape = BinaryAttentionShape {
+                heads,
+                head_dim,
+                zero_attends,
+            };
+            let mut expected = vec![f32::NAN; tokens * heads * head_dim];
+            reference::binary_attention(&qkv, &cu_seqlens, shape, &mut expected);
+            for isa in Isa::available() {
+                for threads in [1, 3] {
+                    let mut out = vec![f32::NAN; expected.len()];
+                    let exec = Exec::with_isa(isa, threads);
+                    binary_attention(&exec, &qkv, &cu_seqlens, shape, &mut out);
+                    assert_eq!(out, expected, "{isa} {heads} {head_dim}");
+                }
+            }
+        }
+    }
+}
+
+/// A weight of 1, 0, 1, 1 over values +, −, −, + sums to 1: both ways to count agree.
+#[test]
+fn counting_bits_is_adding_signs() {
+    let (a, v) = (0b1101u64, 0b1001u64);
+    assert_eq!(2 * (a & v).count_ones() as i32 - a.count_ones() as i32, 1);
+}
