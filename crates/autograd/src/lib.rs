@@ -31,6 +31,6 @@ mod weight;
 pub use error::AutogradError;
 pub use gradients::Gradients;
 pub use parameter::Parameter;
-pub use session::{Observer, Session};
+pub use session::{Observer, Session, Taps};
 pub use var::Var;
 pub use weight::{LinearPart, LinearWeight, QuantizedWeight};

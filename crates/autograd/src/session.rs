@@ -1,7 +1,7 @@
 //! What a forward pass runs with: kernels, threads and recycled buffers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bertha_kernels::{Dropout, Exec, KernelError};
 use bertha_tensor::{DType, Pool, Tensor};
@@ -22,7 +22,11 @@ pub struct Session {
     /// Whether models keep only the inputs of their layers for the backward pass.
     checkpoints: bool,
     observer: Option<Observer>,
+    taps: Option<Taps>,
 }
+
+/// Takes the queries, keys and values of each layer that runs, `[T,3·H·D]`, in the order of the layers.
+pub type Taps = Arc<Mutex<Vec<Var>>>;
 
 /// What watches the inputs of a model's linear layers: the names of the weights that a layer holds, and its input
 /// `[T, in]`.
@@ -56,6 +60,7 @@ impl Session {
             training: None,
             checkpoints: false,
             observer: None,
+            taps: None,
         }
     }
 
@@ -75,6 +80,24 @@ impl Session {
         Self {
             observer: Some(observer),
             ..self.clone()
+        }
+    }
+
+    /// The same resources for passes whose attention layers also give their queries, keys and values to `taps`, as
+    /// distillation wants them.
+    #[must_use]
+    pub fn tapping(&self, taps: Taps) -> Self {
+        Self {
+            taps: Some(taps),
+            ..self.clone()
+        }
+    }
+
+    /// Gives a layer's queries, keys and values to whoever taps.
+    pub fn tap(&self, qkv: &Var) {
+        if let Some(taps) = &self.taps {
+            let mut taps = taps.lock().unwrap_or_else(PoisonError::into_inner);
+            taps.push(qkv.clone());
         }
     }
 

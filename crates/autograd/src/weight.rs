@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bertha_kernels::{
-    Activation, Epilogue, Exec, Int8Weights, LowBitWeights, PackedWeights, WeightSource, gemm_int8,
-    gemm_low_bit,
+    Activation, BinaryWeights, Epilogue, Exec, Int8Weights, LowBitWeights, PackedWeights,
+    WeightSource, gemm_binary, gemm_int8, gemm_low_bit,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -47,6 +47,8 @@ pub enum QuantizedWeight {
     Int8(Int8Weights),
     /// Codes of 1 to 4 bits.
     LowBit(LowBitWeights),
+    /// Signs; of inputs the signs count too.
+    Binary(BinaryWeights),
 }
 
 impl QuantizedWeight {
@@ -54,6 +56,7 @@ impl QuantizedWeight {
         match self {
             Self::Int8(weight) => weight.n(),
             Self::LowBit(weight) => weight.n(),
+            Self::Binary(weight) => weight.n(),
         }
     }
 
@@ -61,6 +64,7 @@ impl QuantizedWeight {
         match self {
             Self::Int8(weight) => weight.k(),
             Self::LowBit(weight) => weight.k(),
+            Self::Binary(weight) => weight.k(),
         }
     }
 
@@ -68,6 +72,7 @@ impl QuantizedWeight {
         match self {
             Self::Int8(weight) => weight.bytes(),
             Self::LowBit(weight) => weight.bytes(),
+            Self::Binary(weight) => weight.bytes(),
         }
     }
 
@@ -83,6 +88,7 @@ impl QuantizedWeight {
         match self {
             Self::Int8(weight) => gemm_int8(exec, rows, x, weight, epilogue, y),
             Self::LowBit(weight) => gemm_low_bit(exec, rows, x, weight, epilogue, y),
+            Self::Binary(weight) => gemm_binary(exec, rows, x, weight, epilogue, y),
         }
     }
 }

@@ -174,6 +174,19 @@ pub fn quantize(
     })
 }
 
+/// `‖W − Ŵ‖/‖W‖`.
+pub(crate) fn weight_error(w: &[f32], matrix: &QuantizedMatrix) -> Result<f64, CompressError> {
+    let values = matrix.dequantize()?;
+    let square = |x: f32| f64::from(x).powi(2);
+    let pairs = w.iter().zip(values.as_slice::<f32>()?);
+    let left: f64 = pairs.map(|(w, value)| square(w - value)).sum();
+    Ok(ratio(left, w.iter().map(|&w| square(w)).sum()))
+}
+
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { (a / b).sqrt() } else { 0.0 }
+}
+
 /// A format whose groups are no longer than a row.
 fn within(format: WeightFormat, columns: usize) -> WeightFormat {
     match format {
@@ -181,7 +194,7 @@ fn within(format: WeightFormat, columns: usize) -> WeightFormat {
             book,
             group: group.min(columns.max(1)),
         },
-        WeightFormat::Int8 => format,
+        WeightFormat::Int8 | WeightFormat::Binary => format,
     }
 }
 
@@ -305,8 +318,6 @@ impl Walk<'_> {
             .zip(values.as_slice::<f32>()?)
             .map(|(w, value)| w - value)
             .collect();
-        let square = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-        let ratio = |a: f64, b: f64| if b > 0.0 { (a / b).sqrt() } else { 0.0 };
         let inputs = self
             .calibration
             .and_then(|calibration| calibration.of(name));
@@ -326,7 +337,7 @@ impl Walk<'_> {
                 .map(|(_, tensor)| tensor.size_in_bytes())
                 .sum(),
             bytes_before: self.checkpoint.get(name)?.size_in_bytes(),
-            weight_error: ratio(square(&left), square(w)),
+            weight_error: weight_error(w, &matrix)?,
             output_error,
         });
         self.metadata.insert(name.to_owned(), format.to_string());

@@ -10,10 +10,14 @@
 //! - `gptq`: each value in turn, the rest of its row making up for the error;
 //! - `scaling`: input scales that move what is hard to quantize to where it is easier (SmoothQuant, AWQ);
 //! - `folder`: the walk, its report, and saving;
+//! - `binarize`: models of signs, as they are trained and as they are packed;
+//! - `distillation`: what a student learns from its teacher;
 //! - `sensitivity`: how much each layer alone changes what the model gives, and which to spare.
 #![forbid(unsafe_code)]
 
+mod binarize;
 mod calibration;
+mod distillation;
 mod error;
 mod folder;
 mod gptq;
@@ -22,7 +26,9 @@ mod scaling;
 mod sensitivity;
 mod settings;
 
+pub use binarize::{binarized_config, pack_binarized};
 pub use calibration::{Calibration, Statistics, linear_layers};
+pub use distillation::{Distillation, direction_loss, similarity_loss};
 pub use error::CompressError;
 pub use folder::{LayerReport, Quantized, quantize};
 pub use gptq::gptq;

@@ -20,6 +20,7 @@ pub(crate) fn levels(format: WeightFormat, columns: usize) -> (CodeBook, usize) 
     match format {
         WeightFormat::Int8 => (CodeBook::Symmetric(8), columns.max(1)),
         WeightFormat::Codes { book, group } => (book, group.max(1)),
+        WeightFormat::Binary => (CodeBook::Sign, columns.max(1)),
     }
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn assemble(
             let codes: Vec<i8> = rows.iter().flat_map(|row| &row.codes).map(signed).collect();
             Tensor::from_vec(codes, &[count, columns])?
         }
-        WeightFormat::Codes { .. } => {
+        WeightFormat::Codes { .. } | WeightFormat::Binary => {
             let len = packed_len(book.bits(), columns);
             let mut bytes = vec![0; count * len];
             for (row, bytes) in rows.iter().zip(bytes.chunks_exact_mut(len.max(1))) {

@@ -46,7 +46,9 @@ pub use attention::{
     RelativeBias, Segments, Strided, attention, attention_backward, attention_keeping,
     masked_attention, masked_attention_backward,
 };
-pub use binary::{BinaryAttentionShape, BinaryWeights, binary_attention, gemm_binary, pack_signs};
+pub use binary::{
+    Attends, BinaryAttentionShape, BinaryWeights, binary_attention, gemm_binary, pack_signs,
+};
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;
 pub use dropout::{Dropout, dropout, dropout_add};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bertha_nn::{Activation, activation_from_name};
+use bertha_nn::{Activation, Binarization, activation_from_name};
 use serde_json::{Map, Value};
 
 use crate::{Head, ModelError, ProblemType};
@@ -250,6 +250,24 @@ impl Config {
                 label.map(str::to_owned).ok_or_else(expected)
             })
             .collect()
+    }
+
+    /// How the model is binarized: `quantization_config.binarization`.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub fn binarization(&self) -> Result<Option<Binarization>, ModelError> {
+        let found = self.keys.get("quantization_config");
+        match found.and_then(|found| found.get("binarization")) {
+            None | Some(Value::Null) => Ok(None),
+            Some(name) => match name.as_str().and_then(Binarization::from_name) {
+                Some(binarization) => Ok(Some(binarization)),
+                None => {
+                    let expected = "a `binarization` of \"naive\" or \"bibert\"".into();
+                    Err(self.error("quantization_config", expected))
+                }
+            },
+        }
     }
 
     /// What kind of target a sequence classifier was trained on, where the configuration says.

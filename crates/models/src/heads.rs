@@ -160,7 +160,7 @@ impl HeadLayers {
             require_head(weights, name, head)?;
             Ok::<_, ModelError>(Linear::load(&weights.at(name), n, outputs, Bias::Present)?)
         };
-        let pooler = |name| Linear::load(&encoder.at(name), n, n, Bias::Present);
+        let pooler = |name| Linear::load(&encoder.at(name).binarized(), n, n, Bias::Present);
         let transform = || match names.transform {
             true => {
                 require_head(weights, names.masked_lm.dense, head)?;

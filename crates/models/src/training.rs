@@ -67,7 +67,8 @@ impl TrainableModel {
             std: config.positive("initializer_range", 0.02)? as f32,
         };
         let set = ParameterSet::new();
-        let weights = Weights::trainable(checkpoint, session, &initializer, &set);
+        let weights = Weights::trainable(checkpoint, session, &initializer, &set)
+            .with_binarization(config.binarization()?);
         let model = (architecture.load)(&config, &weights, head)?;
         config.set("architectures", vec![head.class(architecture.class_prefix)]);
         Ok(Self {

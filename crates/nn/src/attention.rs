@@ -6,7 +6,8 @@ use bertha_autograd::ops::{self, Projections};
 use bertha_autograd::{Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
-use crate::{Batch, BlockPattern, GlobalTokens, Linear, NnError, Rotary};
+use crate::binary_attention::BinaryAttention;
+use crate::{Batch, Binarization, BlockPattern, GlobalTokens, Linear, NnError, Rotary, Weights};
 
 /// What attention reads beside the tokens' vectors.
 #[derive(Clone, Copy)]
@@ -50,6 +51,7 @@ pub struct SelfAttention {
     pattern: Pattern,
     rotary: Option<Arc<Rotary>>,
     global: Option<GlobalProjections>,
+    binarization: Option<Binarization>,
     /// Probability that an attention weight is dropped in training.
     weight_dropout: f32,
     /// Probability that a value of the output is dropped in training.
@@ -79,6 +81,7 @@ impl SelfAttention {
             pattern: Pattern::Full,
             rotary: None,
             global: None,
+            binarization: None,
             weight_dropout: 0.0,
             dropout: 0.0,
         })
@@ -112,6 +115,13 @@ impl SelfAttention {
         self
     }
 
+    /// Binarizes attention itself as the model of `weights` is; without, it is as usual.
+    #[must_use]
+    pub fn binarized_as(mut self, weights: &Weights<'_>) -> Self {
+        self.binarization = weights.binarization();
+        self
+    }
+
     /// `x[T,N]` to `residual[T,N] + dropout(attention(x))`, f32.
     ///
     /// # Errors
@@ -128,6 +138,20 @@ impl SelfAttention {
         if let Some(rotary) = &self.rotary {
             let table = rotary.table(context.batch.longest());
             qkv = ops::rope(session, qkv, cu_seqlens, 2 * self.heads, &table)?;
+        }
+        session.tap(&qkv);
+        if let Some(binarization) = self.binarization {
+            let attention = BinaryAttention {
+                binarization,
+                heads: self.heads,
+                head_dim: self.head_dim,
+                dropout: self.weight_dropout,
+            };
+            let seen = attention.forward(session, &qkv, cu_seqlens)?;
+            drop(qkv);
+            return self
+                .output
+                .forward_dropout_add(session, &seen, self.dropout, residual);
         }
         let globals = context.globals.filter(|globals| !globals.rows().is_empty());
         let mask = match (self.pattern, globals) {

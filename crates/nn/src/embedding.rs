@@ -4,7 +4,7 @@ use bertha_autograd::{Parameter, Session, Var, ops};
 use bertha_tensor::{DType, Tensor};
 
 use crate::initializer::Initial;
-use crate::{Batch, Bias, LayerNorm, Linear, NnError, QuantizedMatrix, Weights};
+use crate::{Batch, Bias, LayerNorm, Linear, NnError, QuantizedMatrix, Weights, estimators};
 
 /// Rows of the embedding tables, and their width.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,8 @@ pub struct Embeddings {
 /// A table of vectors.
 enum Table {
     Values(Parameter),
+    /// Trained as what is binarized.
+    Binarized(Parameter),
     Quantized {
         matrix: Box<QuantizedMatrix>,
         /// What errors call it.
@@ -71,6 +73,11 @@ impl Table {
     fn look_up(&self, session: &Session, ids: &[u32]) -> Result<(Var, Option<Vec<u32>>), NnError> {
         let (matrix, name) = match self {
             Self::Values(table) => return Ok((table.var(), None)),
+            Self::Binarized(table) => {
+                let rows = ops::embedding(session, &table.var(), ids)?;
+                let rows = estimators::binarize_rows(session, &rows)?;
+                return Ok((rows, Some((0..ids.len() as u32).collect())));
+            }
             Self::Quantized { matrix, name } => (matrix, name),
         };
         let (rows, width) = matrix.shape();
@@ -90,7 +97,9 @@ impl Table {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Values(table) => table.shape().iter().product::<usize>() * size_of::<f32>(),
+            Self::Values(table) | Self::Binarized(table) => {
+                table.shape().iter().product::<usize>() * size_of::<f32>()
+            }
             Self::Quantized { matrix, .. } => matrix.bytes(),
         }
     }
@@ -110,20 +119,27 @@ impl Embeddings {
     ) -> Result<Self, NnError> {
         let n = sizes.hidden;
         let table = |name: &str, rows: usize, kind: &'static str| {
-            let table = weights.at(name);
-            if let Some(matrix) = table.quantized("weight", [rows, n])? {
+            let table = match kind {
+                "token" => weights.binarized().at(name),
+                _ => weights.at(name),
+            };
+            if let Some(matrix) = table.quantized("weight", [rows, n], true)? {
                 let matrix = Box::new(matrix);
                 return Ok(Table::Quantized { matrix, name: kind });
             }
             let values = table.parameter(&["weight"], &[rows, n], Initial::Normal)?;
             Ok::<_, NnError>(Table::Values(values))
         };
+        let binarized = weights.is_trainable() && weights.binarized().binarization().is_some();
         let optional = |name: &str, rows: usize, kind| match rows {
             0 => Ok(None),
             rows => table(name, rows, kind).map(Some),
         };
         Ok(Self {
-            word: table(names.word, sizes.vocabulary, "token")?,
+            word: match table(names.word, sizes.vocabulary, "token")? {
+                Table::Values(word) if binarized => Table::Binarized(word),
+                word => word,
+            },
             position: optional(names.position, sizes.positions, "position")?,
             token_type: optional(names.token_type, sizes.types, "token type")?,
             norm: LayerNorm::load_with(&weights.at(names.norm), n, eps, norm_bias)?,
@@ -223,7 +239,9 @@ impl Embeddings {
         bias: Option<&Parameter>,
     ) -> Result<Linear, NnError> {
         match &self.word {
-            Table::Values(table) => Linear::from_parameters(session, table, bias),
+            Table::Values(table) | Table::Binarized(table) => {
+                Linear::from_parameters(session, table, bias)
+            }
             Table::Quantized { matrix, .. } => {
                 Linear::from_quantized(session, matrix, bias.map(Parameter::value))
             }

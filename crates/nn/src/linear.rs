@@ -1,11 +1,11 @@
 //! The fully connected layer.
 
 use bertha_autograd::{LinearPart, LinearWeight, Parameter, QuantizedWeight, Session, Var, ops};
-use bertha_kernels::{Activation, Int8Weights, LowBitWeights, PackedWeights};
+use bertha_kernels::{Activation, BinaryWeights, Int8Weights, LowBitWeights, PackedWeights};
 use bertha_tensor::Tensor;
 
 use crate::initializer::Initial;
-use crate::{NnError, QuantizedMatrix, WeightFormat, Weights, weights::source};
+use crate::{NnError, QuantizedMatrix, WeightFormat, Weights, estimators, weights::source};
 
 /// Whether a linear layer adds a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Linear {
     weight: LinearWeight,
     /// What the checkpoint calls the weights that are stacked in it; empty where it has no names.
     names: Vec<String>,
+    /// Trained as what is binarized.
+    binarized: bool,
 }
 
 impl Linear {
@@ -51,6 +53,7 @@ impl Linear {
     ) -> Result<Self, NnError> {
         let names = parts.iter().map(|part| part.full_name("weight")).collect();
         if parts.iter().any(Weights::is_trainable) {
+            let binarized = parts.iter().any(|part| part.binarization().is_some());
             let part = |part: &Weights<'_>| {
                 let weight =
                     part.parameter(&["weight"], &[outputs_each, inputs], Initial::Normal)?;
@@ -67,20 +70,24 @@ impl Linear {
                 .map(part)
                 .collect::<Result<Vec<_>, NnError>>()?;
             let weight = LinearWeight::trained(parts)?;
-            return Ok(Self { weight, names });
+            return Ok(Self {
+                weight,
+                names,
+                binarized,
+            });
         }
         let Some(first) = parts.first() else {
             return Err(NnError::Batch(
                 "a linear layer needs at least one part".into(),
             ));
         };
-        let bias = stacked_bias(parts, outputs_each, bias)?;
         let quantized = parts
             .iter()
-            .map(|part| part.quantized("weight", [outputs_each, inputs]))
+            .map(|part| part.quantized("weight", [outputs_each, inputs], false))
             .collect::<Result<Vec<_>, _>>()?;
         let weight = if quantized.iter().any(Option::is_some) {
             let floats = |part: &Weights<'_>| part.tensor("weight", &[outputs_each, inputs]);
+            let bias = stacked_bias(parts, outputs_each, bias)?;
             stacked_quantized(parts, &quantized, inputs, bias, floats)?
         } else {
             let tensors = parts
@@ -92,12 +99,16 @@ impl Linear {
                 .map(|tensor| Ok((source(tensor)?, outputs_each)))
                 .collect::<Result<Vec<_>, NnError>>()?;
             let weight = PackedWeights::pack_stacked(first.session().exec(), &sources, inputs);
-            LinearWeight::packed(weight, bias)?
+            LinearWeight::packed(weight, stacked_bias(parts, outputs_each, bias)?)?
         };
         for part in parts {
             part.release("weight");
         }
-        Ok(Self { weight, names })
+        Ok(Self {
+            weight,
+            names,
+            binarized: false,
+        })
     }
 
     /// A layer from a matrix in few bits and an f32 bias `[outputs]`.
@@ -114,6 +125,7 @@ impl Linear {
         Ok(Self {
             weight,
             names: Vec::new(),
+            binarized: false,
         })
     }
 
@@ -138,6 +150,7 @@ impl Linear {
         Ok(Self {
             weight,
             names: Vec::new(),
+            binarized: false,
         })
     }
 
@@ -161,6 +174,7 @@ impl Linear {
         Ok(Self {
             weight,
             names: Vec::new(),
+            binarized: false,
         })
     }
 
@@ -184,7 +198,54 @@ impl Linear {
         residual: Option<&Var>,
     ) -> Result<Var, NnError> {
         session.observe(&self.names, x);
+        if self.binarized {
+            return self.forward_binarized(session, x, activation, residual);
+        }
         Ok(ops::linear(session, x, &self.weight, activation, residual)?)
+    }
+
+    /// As the packed bits will give it, with gradients by their estimators.
+    fn forward_binarized(
+        &self,
+        session: &Session,
+        x: &Var,
+        activation: Activation,
+        residual: Option<&Var>,
+    ) -> Result<Var, NnError> {
+        let x = estimators::sign(session, x)?;
+        let mut outputs = Vec::new();
+        for part in self.weight.parts() {
+            let w = part.weight.var();
+            let binary = estimators::binarize_rows(session, &w)?;
+            let mut y = ops::matmul(session, &x, &ops::transpose(session, &binary, 0, 1)?)?;
+            // The kernel scales whole numbers: so does this, to the bit.
+            let (scales, signs) = estimators::row_signs(w.tensor())?;
+            let signs = Var::constant(Tensor::from_vec(signs, w.shape())?);
+            let unrecorded = session.no_grad();
+            let whole = ops::matmul(
+                &unrecorded,
+                &x.detach(),
+                &ops::transpose(&unrecorded, &signs, 0, 1)?,
+            )?;
+            let scales = Var::constant(Tensor::from_vec(scales, &[w.shape()[0]])?);
+            let exact = ops::mul(&unrecorded, &whole, &scales)?;
+            y = ops::straight_through(session, &y, exact.tensor().clone())?;
+            if let Some(bias) = &part.bias {
+                y = ops::add(session, &y, &bias.var())?;
+            }
+            outputs.push(y);
+        }
+        let mut y = match &outputs[..] {
+            [one] => one.clone(),
+            several => ops::concat(session, &several.iter().collect::<Vec<_>>(), 1)?,
+        };
+        if activation != Activation::None {
+            y = ops::activate(session, activation, y)?;
+        }
+        Ok(match residual {
+            Some(residual) => ops::add(session, &y, residual)?,
+            None => y,
+        })
     }
 
     /// `dropout(x·Wᵀ + b) + residual`: `x[T, in]`, `residual[T, out]` to `[T, out]`. In one pass where nothing is
@@ -237,6 +298,11 @@ fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeig
             let exec = session.exec();
             let weight = LowBitWeights::pack_stacked(exec, &sources, book, group, inputs);
             QuantizedWeight::LowBit(weight)
+        }
+        Some(WeightFormat::Binary) => {
+            let sources = parts.iter().map(|part| part.binary());
+            let sources = sources.collect::<Result<Vec<_>, _>>()?;
+            QuantizedWeight::Binary(BinaryWeights::pack_stacked(&sources, inputs))
         }
         _ => {
             let sources = parts.iter().map(|part| part.int8());

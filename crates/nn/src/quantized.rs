@@ -2,7 +2,7 @@
 //!
 //! A matrix `NAME` `[rows, columns]` is, by its format:
 //!
-//! | tensor | int8 | codes of 1 to 4 bits |
+//! | tensor | int8 | codes of 1 to 4 bits, and binary |
 //! | --- | --- | --- |
 //! | `NAME` | I8 `[rows, columns]` | U8 `[rows, ⌈columns·bits/8⌉]`, the first code in the highest bits |
 //! | `NAME_scale` | float `[rows, 1]` | float `[rows, ⌈columns/group⌉]`, or U8 codes of 8 bits |
@@ -20,12 +20,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use bertha_kernels::{
-    CodeBook, DynamicScales, Group, LowBitSource, SCALE_BLOCK, decode_group, packed_len,
-    unpack_codes,
+    CodeBook, DynamicScales, Group, LowBitSource, SCALE_BLOCK, decode_group, pack_codes,
+    packed_len, unpack_codes,
 };
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
-use crate::NnError;
+use crate::{NnError, estimators};
 
 /// How the values of a matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ pub enum WeightFormat {
         /// Values of a row that share a scale.
         group: usize,
     },
+    /// A sign, and a scale for each row; of inputs signs count too.
+    Binary,
 }
 
 impl WeightFormat {
@@ -47,13 +49,14 @@ impl WeightFormat {
         match self {
             Self::Int8 => 8,
             Self::Codes { book, .. } => book.bits(),
+            Self::Binary => 1,
         }
     }
 
     /// Scales of a row of `columns` values.
     pub fn groups(self, columns: usize) -> usize {
         match self {
-            Self::Int8 => 1,
+            Self::Int8 | Self::Binary => 1,
             Self::Codes { group, .. } => columns.div_ceil(group.max(1)),
         }
     }
@@ -63,6 +66,7 @@ impl fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Int8 => f.write_str("int8"),
+            Self::Binary => f.write_str("binary"),
             Self::Codes { book, group } => match book {
                 CodeBook::Symmetric(bits) => write!(f, "int{bits} {group}"),
                 CodeBook::Asymmetric(bits) => write!(f, "uint{bits} {group}"),
@@ -80,12 +84,14 @@ impl FromStr for WeightFormat {
 
     /// What [`Display`](fmt::Display) gives.
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "int8" {
-            return Ok(Self::Int8);
+        match text {
+            "int8" => return Ok(Self::Int8),
+            "binary" => return Ok(Self::Binary),
+            _ => {}
         }
         let unknown = || {
             format!(
-                "format `{text}` is not known; known are int8, and int2 to int4, uint2 to uint4, nf4, fp4, e2m1 and \
+                "format `{text}` is not known; known are int8, binary, and int2 to int4, uint2 to uint4, nf4, fp4, e2m1 and \
                  sign, each with a space and the values of a group"
             )
         };
@@ -157,7 +163,9 @@ impl QuantizedMatrix {
     ) -> Result<Self, String> {
         let (dtype, bytes) = match format {
             WeightFormat::Int8 => (DType::I8, columns),
-            WeightFormat::Codes { book, .. } => (DType::U8, packed_len(book.bits(), columns)),
+            WeightFormat::Codes { .. } | WeightFormat::Binary => {
+                (DType::U8, packed_len(format.bits(), columns))
+            }
         };
         let groups = [rows, format.groups(columns)];
         let check = |what: &str, tensor: &Tensor, dtype: DType, shape: &[usize]| {
@@ -273,6 +281,50 @@ impl QuantizedMatrix {
         ))
     }
 
+    /// The signs of a binarized layer's or table's latent weight `w[rows, columns]`, with the scale of each row, as
+    /// [`estimators::binarize_rows`] gives them. A layer's format is [`WeightFormat::Binary`], a table's that of signs.
+    ///
+    /// # Errors
+    /// When `w` is no matrix of a float dtype.
+    pub fn binarized(w: &Tensor, table: bool) -> Result<Self, NnError> {
+        let w = w.to_dtype(DType::F32)?.contiguous();
+        let &[rows, columns] = w.shape() else {
+            return Err(NnError::Batch(format!(
+                "a weight of shape {:?} cannot be binarized: it has not two dimensions",
+                w.shape()
+            )));
+        };
+        let (scales, signs) = estimators::row_signs(&w)?;
+        let len = packed_len(1, columns);
+        let mut bytes = vec![0; rows * len];
+        let mut codes = vec![0; columns];
+        for (signs, bytes) in signs
+            .chunks_exact(columns.max(1))
+            .zip(bytes.chunks_exact_mut(len.max(1)))
+        {
+            for (code, &sign) in codes.iter_mut().zip(signs) {
+                *code = u8::from(sign > 0.0);
+            }
+            pack_codes(1, &codes, bytes);
+        }
+        let format = match table {
+            true => WeightFormat::Codes {
+                book: CodeBook::Sign,
+                group: columns.max(1),
+            },
+            false => WeightFormat::Binary,
+        };
+        Ok(Self {
+            format,
+            rows,
+            columns,
+            codes: Tensor::from_vec(bytes, &[rows, len])?,
+            scales: Tensor::from_vec(scales, &[rows, 1])?,
+            zeros: None,
+            input_scale: None,
+        })
+    }
+
     /// The tensors that a file holds of it, by name. With `double`, scales are stored in 8 bits: call
     /// [`Self::with_double_quantization`] first, so that they are what will be read.
     ///
@@ -341,7 +393,11 @@ impl QuantizedMatrix {
                     *out = f32::from(code) * scales[0];
                 }
             }
-            WeightFormat::Codes { book, group } => {
+            WeightFormat::Codes { .. } | WeightFormat::Binary => {
+                let (book, group) = match self.format {
+                    WeightFormat::Codes { book, group } => (book, group),
+                    _ => (CodeBook::Sign, self.columns.max(1)),
+                };
                 let len = packed_len(book.bits(), self.columns);
                 let packed = &self.codes.as_slice::<u8>()?[row * len..][..len];
                 let mut codes = vec![0; self.columns];
@@ -396,6 +452,11 @@ impl QuantizedMatrix {
 
     /// The codes and scales of a matrix of 8 bits.
     pub(crate) fn int8(&self) -> Result<(&[i8], &[f32]), NnError> {
+        Ok((self.codes.as_slice()?, self.scales.as_slice()?))
+    }
+
+    /// The bits and scales of a binary matrix.
+    pub(crate) fn binary(&self) -> Result<(&[u8], &[f32]), NnError> {
         Ok((self.codes.as_slice()?, self.scales.as_slice()?))
     }
 

@@ -8,7 +8,7 @@ use bertha_kernels::WeightSource;
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
 use crate::initializer::{Initial, Initializer};
-use crate::{NnError, ParameterSet, QuantizedMatrix};
+use crate::{Binarization, NnError, ParameterSet, QuantizedMatrix};
 
 /// Named tensors under a prefix: `weights.at("encoder").at("layer").at(0)`.
 #[derive(Clone)]
@@ -20,6 +20,10 @@ pub struct Weights<'a> {
     /// What the parameters' own names begin with: checkpoints differ in it, what is saved does not.
     name_prefix: String,
     training: Option<Training<'a>>,
+    /// How the model is binarized.
+    binarization: Option<Binarization>,
+    /// Whether what loads from here is part of what is binarized.
+    is_binarized: bool,
 }
 
 /// What is loaded to be trained.
@@ -38,6 +42,8 @@ impl<'a> Weights<'a> {
             prefix: String::new(),
             name_prefix: String::new(),
             training: None,
+            binarization: None,
+            is_binarized: false,
         }
     }
 
@@ -58,7 +64,30 @@ impl<'a> Weights<'a> {
                 initializer,
                 parameters,
             }),
+            binarization: None,
+            is_binarized: false,
         }
+    }
+
+    /// The same of a model that is binarized.
+    #[must_use]
+    pub fn with_binarization(mut self, binarization: Option<Binarization>) -> Self {
+        self.binarization = binarization;
+        self
+    }
+
+    /// The same for the parts of a model that are binarized where it is: its layers, its word table, its pooler.
+    #[must_use]
+    pub fn binarized(&self) -> Self {
+        Self {
+            is_binarized: true,
+            ..self.clone()
+        }
+    }
+
+    /// How what loads from here is binarized.
+    pub(crate) fn binarization(&self) -> Option<Binarization> {
+        self.binarization.filter(|_| self.is_binarized)
     }
 
     /// The tensors one level down: those whose names go on with `name` and a dot.
@@ -129,7 +158,8 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Matrix `name` `[rows, columns]` where it is quantized; none where it is of floats, or missing.
+    /// Matrix `name` `[rows, columns]` where it is quantized, or binarized now; none where it is of floats, or missing. It
+    /// may be a table.
     ///
     /// # Errors
     /// When a tensor of it is missing or does not fit its format, or it is to be trained.
@@ -137,12 +167,19 @@ impl<'a> Weights<'a> {
         &self,
         name: &str,
         [rows, columns]: [usize; 2],
+        table: bool,
     ) -> Result<Option<QuantizedMatrix>, NnError> {
         let full_name = self.full_name(name);
         let Some(checkpoint) = self.checkpoint else {
             return Ok(None);
         };
-        let matrix = QuantizedMatrix::load(checkpoint, &full_name, (rows, columns))?;
+        let mut matrix = QuantizedMatrix::load(checkpoint, &full_name, (rows, columns))?;
+        let latent = matrix.is_none() && self.training.is_none() && self.contains(name);
+        if latent && self.binarization().is_some() {
+            // A checkpoint of training: it runs as what it was trained to be.
+            let tensor = self.tensor(name, &[rows, columns])?;
+            matrix = Some(QuantizedMatrix::binarized(&tensor, table)?);
+        }
         if matrix.is_some() && self.training.is_some() {
             return Err(NnError::QuantizedTraining {
                 file: self.file_of(&full_name),

@@ -8,6 +8,7 @@
 
 mod arithmetic;
 mod attention;
+mod binary_attention;
 mod broadcast;
 mod checkpoint;
 mod conv;
@@ -31,12 +32,14 @@ mod reduce;
 mod replace_rows;
 mod rope;
 mod segment_mean;
+mod straight_through;
 mod unary;
 mod view;
 mod window;
 
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
+pub use binary_attention::binary_attention;
 pub use checkpoint::checkpoint;
 pub use conv::{Conv2d, conv2d};
 pub use dropout::{dropout, dropout_add};
@@ -61,6 +64,7 @@ pub use reduce::{logsumexp, max, mean, mean_all, sum, sum_all, var};
 pub use replace_rows::replace_rows;
 pub use rope::rope;
 pub use segment_mean::segment_mean;
+pub use straight_through::straight_through;
 pub use unary::{
     abs, add_scalar, clamp, exp, gelu, ln, mul_scalar, neg, powf, relu, sigmoid, silu, sqrt, tanh,
 };
@@ -110,6 +114,8 @@ pub const REGISTRY: &[OpInfo] = &[
     checkpoint::INFO,
     gated::INFO,
     segment_mean::INFO,
+    straight_through::INFO,
+    binary_attention::INFO,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,

@@ -151,6 +151,12 @@ fn transformer() -> Vec<Case> {
         Case::new("segment_mean", &[&[6, 3]], |s, x| {
             ops::segment_mean(s, &x[0], &[0, 1, 4, 6])
         }),
+        // The gradient is the surrogate's: here the value is the surrogate's too, so that differences show it.
+        Case::new("straight_through", &[&[4, 3]], |s, x| {
+            let surrogate = ops::tanh(s, &x[0])?;
+            let value = surrogate.tensor().copy();
+            ops::straight_through(s, &surrogate, value)
+        }),
         Case::new("gather_rows", &[&[4, 3]], |s, x| {
             ops::gather_rows(s, &x[0], &[3, 1, 3])
         }),

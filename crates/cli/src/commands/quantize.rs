@@ -102,15 +102,15 @@ Formats:
   sign            1 bit: a sign, and the mean magnitude of its group
 
 Methods:
-  minmax, percentile, mse    the nearest level, over all of a group's range, a part, or the best part
+  minmax, percentile, mse    the nearest level over all of a group's range, a part, or the best part
   smoothquant, awq           inputs and weights rescaled against each other first (--calibrate)
   gptq                       each value makes up for the errors before it (--calibrate)
 
 Output:
   DIR has config.json with a quantization_config, model.safetensors and the tokenizer. On standard
   output a line for each weight, then one for all:
-    {\"weight\":\"encoder.layer.0.attention.self.query.weight\",\"format\":\"nf4 64\",\"shape\":[384,384],
-     \"bytes\":82944,\"bytes_before\":589824,\"weight_error\":0.09}
+    {\"weight\":\"encoder.layer.0.output.dense.weight\",\"format\":\"nf4 64\",\"shape\":[384,1536],
+     \"bytes\":331776,\"bytes_before\":2359296,\"weight_error\":0.09}
     {\"output\":\"minilm-nf4\",\"bytes\":…,\"bytes_before\":…,\"weights\":36}
   With --sensitivity first a line for each product: {\"weights\":[…],\"error\":0.01}";
 

@@ -16,8 +16,19 @@ pub struct BinaryAttentionShape {
     pub heads: usize,
     /// Width of a head (D).
     pub head_dim: usize,
-    /// Whether a score of 0 attends: `bool(0)`.
-    pub zero_attends: bool,
+    /// Which keys a query attends to.
+    pub attends: Attends,
+}
+
+/// Which keys a query attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attends {
+    /// Those with a score above 0, as BiBERT's code has it.
+    Positive,
+    /// Those with a score of 0 too.
+    NotNegative,
+    /// All: what the signs of a softmax come to.
+    All,
 }
 
 /// `out[T,H·D]`: for each query the sum of the signs of the values of the keys of its sequence that it attends to.
@@ -102,7 +113,11 @@ impl Kernel for Head<'_> {
                 let differing: u32 = pairs.map(|(q, k)| (q ^ k).count_ones()).sum();
                 // The score is dim − 2·differing.
                 let twice = 2 * differing as usize;
-                let attends = twice < dim || (self.shape.zero_attends && twice == dim);
+                let attends = match self.shape.attends {
+                    Attends::Positive => twice < dim,
+                    Attends::NotNegative => twice <= dim,
+                    Attends::All => true,
+                };
                 attended[key / WORD] |= u64::from(attends) << (key % WORD);
             }
             let count: u32 = attended.iter().map(|bits| bits.count_ones()).sum();

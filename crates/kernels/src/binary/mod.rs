@@ -17,7 +17,7 @@ pub(crate) mod reference;
 mod tests;
 mod weights;
 
-pub use attention::{BinaryAttentionShape, binary_attention};
+pub use attention::{Attends, BinaryAttentionShape, binary_attention};
 pub use gemm::{gemm_binary, pack_signs};
 pub use weights::BinaryWeights;
 

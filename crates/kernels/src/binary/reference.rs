@@ -1,6 +1,6 @@
 //! Products of signs as products.
 
-use super::BinaryAttentionShape;
+use super::{Attends, BinaryAttentionShape};
 
 /// 1 where a value is not negative, else −1.
 pub fn sign(x: f32) -> f32 {
@@ -42,7 +42,12 @@ pub fn binary_attention(
                         .clone()
                         .map(|i| at(query, 0, i) * at(key, 1, i))
                         .sum();
-                    if score > 0.0 || (shape.zero_attends && score == 0.0) {
+                    let attends = match shape.attends {
+                        Attends::Positive => score > 0.0,
+                        Attends::NotNegative => score >= 0.0,
+                        Attends::All => true,
+                    };
+                    if attends {
                         for i in places.clone() {
                             out[query * width + i] += at(key, 2, i);
                         }

@@ -86,11 +86,11 @@ fn attention_of_bits_is_that_of_signs() {
         let tokens = 205;
         let mut qkv = values(tokens * 3 * heads * head_dim, 7);
         (qkv[0], qkv[1]) = (-0.0, 0.0);
-        for zero_attends in [false, true] {
+        for attends in [Attends::Positive, Attends::NotNegative, Attends::All] {
             let shape = BinaryAttentionShape {
                 heads,
                 head_dim,
-                zero_attends,
+                attends,
             };
             let mut expected = vec![f32::NAN; tokens * heads * head_dim];
             reference::binary_attention(&qkv, &cu_seqlens, shape, &mut expected);

@@ -73,6 +73,7 @@ impl Layer {
         index: usize,
         rotary: Option<Arc<Rotary>>,
     ) -> Result<Self, NnError> {
+        let weights = &weights.binarized();
         let (n, inner) = (config.hidden_size, config.intermediate_size);
         let (kind, biases) = (config.kind(index), config.biases);
         let linear = |name: &str, from, to, bias| Linear::load(&weights.at(name), from, to, bias);
@@ -96,7 +97,8 @@ impl Layer {
         let dropout = &config.dropout;
         let mut attention = SelfAttention::new(qkv, mix, config.num_attention_heads)?
             .with_pattern(kind.pattern)
-            .with_dropout(dropout.attention_weights, dropout.attention);
+            .with_dropout(dropout.attention_weights, dropout.attention)
+            .binarized_as(weights);
         if let Some(rotary) = rotary {
             attention = attention.with_rotary(rotary);
         }

@@ -15,7 +15,52 @@ pub struct Loss {
     root: Var,
 }
 
+/// What a model is trained to make small, in place of [`batch_loss`].
+pub trait Objective: Send + Sync {
+    /// The loss of a batch, or none of one without labels. Like [`batch_loss`] its share of the update's: of a mean over
+    /// the batch [`loss_terms`] over `over`.
+    ///
+    /// # Errors
+    /// When a model refuses the batch.
+    fn loss(
+        &self,
+        session: &Session,
+        model: &dyn Model,
+        batch: &TrainingBatch,
+        over: f64,
+        label_smoothing: f32,
+    ) -> Result<Option<Loss>, TrainError>;
+}
+
+/// What the task's targets say.
+impl Objective for () {
+    fn loss(
+        &self,
+        session: &Session,
+        model: &dyn Model,
+        batch: &TrainingBatch,
+        over: f64,
+        label_smoothing: f32,
+    ) -> Result<Option<Loss>, TrainError> {
+        batch_loss(session, model, batch, over, label_smoothing)
+    }
+}
+
 impl Loss {
+    /// The loss of a single number that was computed on the tape.
+    ///
+    /// # Errors
+    /// When it is no single f32.
+    pub fn new(root: Var) -> Result<Self, TrainError> {
+        let value = f64::from(root.tensor().item::<f32>()?);
+        Ok(Self { value, root })
+    }
+
+    /// What it was computed as.
+    pub fn root(&self) -> &Var {
+        &self.root
+    }
+
     /// Adds the loss's gradient to `gradients`. It can be taken once.
     ///
     /// # Errors
@@ -64,7 +109,7 @@ pub fn batch_loss(
 }
 
 /// The packed rows whose logits are wanted, where those of some are enough.
-pub(super) fn labelled_rows(targets: &Targets) -> Option<Vec<u32>> {
+pub fn labelled_rows(targets: &Targets) -> Option<Vec<u32>> {
     match targets {
         Targets::Masked { rows, .. } => Some(rows.clone()),
         Targets::Tokens(labels) => {
@@ -76,7 +121,7 @@ pub(super) fn labelled_rows(targets: &Targets) -> Option<Vec<u32>> {
 }
 
 /// The loss of a model's outputs, whose logits are those of [`labelled_rows`].
-pub(super) fn loss_of(
+pub fn loss_of(
     session: &Session,
     outputs: Outputs,
     batch: &TrainingBatch,
@@ -127,10 +172,7 @@ pub(super) fn loss_of(
             )?
         }
     };
-    Ok(Loss {
-        value: f64::from(root.tensor().item::<f32>()?),
-        root,
-    })
+    Loss::new(root)
 }
 
 fn no_head(what: &str) -> TrainError {

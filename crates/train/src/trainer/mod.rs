@@ -34,7 +34,7 @@ use serde::Serialize;
 
 pub use checkpoint::Best;
 pub use evaluation::{EvaluationData, Scores, evaluate};
-pub use loss::{Loss, batch_loss, loss_terms};
+pub use loss::{Loss, Objective, batch_loss, labelled_rows, loss_of, loss_terms};
 pub use observer::{Observer, Plan, Progress, Signal};
 pub use options::{Every, Length, TrainOptions};
 pub use task::Task;
@@ -77,6 +77,7 @@ pub struct Trainer<'a> {
     resume: bool,
     observer: Box<dyn Observer + 'a>,
     collective: Box<dyn Collective + 'a>,
+    objective: Box<dyn Objective + 'a>,
 }
 
 /// The folder of a run.
@@ -156,6 +157,7 @@ impl<'a> Trainer<'a> {
             resume: false,
             observer: Box::new(()),
             collective: Box::new(Local),
+            objective: Box::new(()),
         }
     }
 
@@ -196,6 +198,13 @@ impl<'a> Trainer<'a> {
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'a) -> Self {
         self.observer = Box::new(observer);
+        self
+    }
+
+    /// What is made small in place of the task's own loss, as distillation wants. Evaluation stays that of the task.
+    #[must_use]
+    pub fn objective(mut self, objective: impl Objective + 'a) -> Self {
+        self.objective = Box::new(objective);
         self
     }
 

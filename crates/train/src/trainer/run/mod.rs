@@ -12,9 +12,7 @@ use bertha_tensor::Tensor;
 use serde_json::{Value, json};
 
 use super::checkpoint::{State, checkpoints, prune, write_text};
-use super::{
-    End, Every, Outcome, Plan, Progress, Scores, Signal, Task, Trainer, batch_loss, loss_terms,
-};
+use super::{End, Every, Outcome, Plan, Progress, Scores, Signal, Task, Trainer, loss_terms};
 use crate::TrainError;
 use crate::collate::{Batches, Sampler, TrainingBatch, collate, deal};
 use crate::collective::plan_buckets;
@@ -298,7 +296,8 @@ impl<'a> Run<'a> {
             let started = Instant::now();
             let smoothing = options.label_smoothing;
             let model = self.trainer.model.model.as_ref();
-            let part = batch_loss(&session, model, batch, over, smoothing)?;
+            let objective = &self.trainer.objective;
+            let part = objective.loss(&session, model, batch, over, smoothing)?;
             self.spent.forward += started.elapsed();
             if let Some(part) = part {
                 let started = Instant::now();

@@ -1,0 +1,101 @@
+//! Models of signs: as they are trained, with latent weights of floats, and as they are packed.
+
+use std::collections::BTreeMap;
+
+use bertha_autograd::Session;
+use bertha_models::{Config, TrainableModel};
+use bertha_nn::{Binarization, QuantizedMatrix};
+use bertha_tensor::Tensor;
+use serde_json::json;
+
+use crate::folder::{LayerReport, weight_error};
+use crate::{CompressError, Quantized, linear_layers};
+
+/// The configuration of a binarized model, trained or packed.
+pub fn binarized_config(config: &Config, binarization: Binarization) -> Config {
+    let mut config = config.clone();
+    config.set(
+        "quantization_config",
+        json!({ "quant_method": "bertha", "binarization": binarization.name() }),
+    );
+    config
+}
+
+/// Packs a binarized model's weights: a bit for each value of the encoder's linear layers, of the pooler and of the word
+/// table, and a scale for each row; all else stays f32.
+///
+/// # Errors
+/// When the model is not one that was trained to be binarized.
+pub fn pack_binarized(
+    session: &Session,
+    model: &TrainableModel,
+) -> Result<Quantized, CompressError> {
+    if model.config.binarization()?.is_none() {
+        return Err(CompressError::Settings(
+            "the model was not trained to be binarized: its configuration names no binarization"
+                .into(),
+        ));
+    }
+    let linear = linear_layers(&*model.model, session)?;
+    let linear: Vec<String> = linear.into_iter().flatten().collect();
+    let mut packed = Quantized {
+        config: model.config.clone(),
+        tensors: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        layers: Vec::new(),
+    };
+    for parameter in &model.parameters {
+        let (name, value) = (parameter.name(), parameter.value());
+        let table = name.ends_with("word_embeddings.weight");
+        let layer = linear.iter().any(|weight| ends_as(name, weight)) && is_binarized(name);
+        if !table && !layer {
+            packed.tensors.insert(name.to_owned(), value);
+            continue;
+        }
+        let matrix = QuantizedMatrix::binarized(&value, table)?;
+        put(&mut packed, name, &value, &matrix)?;
+    }
+    Ok(packed)
+}
+
+/// Whether a linear layer is one of those that binarization reaches.
+fn is_binarized(name: &str) -> bool {
+    let mut parts = name.split('.');
+    parts.any(|part| matches!(part, "layer" | "layers" | "albert_layers" | "h" | "pooler"))
+}
+
+/// Whether a parameter is the weight that a checkpoint calls so, with or without the prefix of its family.
+fn ends_as(parameter: &str, weight: &str) -> bool {
+    let ends = |long: &str, short: &str| {
+        long.strip_suffix(short)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    ends(parameter, weight) || ends(weight, parameter)
+}
+
+fn put(
+    packed: &mut Quantized,
+    name: &str,
+    value: &Tensor,
+    matrix: &QuantizedMatrix,
+) -> Result<(), CompressError> {
+    let (rows, columns) = matrix.shape();
+    let tensors = matrix.tensors(name, false)?;
+    packed.layers.push(LayerReport {
+        weight: name.to_owned(),
+        format: matrix.format().to_string(),
+        shape: [rows, columns],
+        bytes: tensors
+            .iter()
+            .map(|(_, tensor)| tensor.size_in_bytes())
+            .sum(),
+        bytes_before: value.size_in_bytes(),
+        weight_error: weight_error(value.contiguous().as_slice()?, matrix)?,
+        output_error: None,
+    });
+    packed
+        .metadata
+        .insert(name.to_owned(), matrix.format().to_string());
+    packed.tensors.extend(tensors);
+    Ok(())
+}
