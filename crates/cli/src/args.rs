@@ -77,6 +77,13 @@ pub struct ModelDir {
 }
 
 impl ModelDir {
+    /// The folder that another option names.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+        }
+    }
+
     /// The folder of config.json and the tokenizer: the folder itself, or the one below that its
     /// modules.json names, as older sentence-transformers wrote it.
     pub fn transformer(&self) -> Result<PathBuf> {

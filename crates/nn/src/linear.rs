@@ -218,18 +218,17 @@ impl Linear {
             let w = part.weight.var();
             let binary = estimators::binarize_rows(session, &w)?;
             let mut y = ops::matmul(session, &x, &ops::transpose(session, &binary, 0, 1)?)?;
-            // The kernel scales whole numbers: so does this, to the bit.
-            let (scales, signs) = estimators::row_signs(w.tensor())?;
-            let signs = Var::constant(Tensor::from_vec(signs, w.shape())?);
-            let unrecorded = session.no_grad();
-            let whole = ops::matmul(
-                &unrecorded,
-                &x.detach(),
-                &ops::transpose(&unrecorded, &signs, 0, 1)?,
-            )?;
-            let scales = Var::constant(Tensor::from_vec(scales, &[w.shape()[0]])?);
-            let exact = ops::mul(&unrecorded, &whole, &scales)?;
-            y = ops::straight_through(session, &y, exact.tensor().clone())?;
+            if !session.is_training() {
+                // The kernel scales whole numbers: so does this, to the bit.
+                let (scales, signs) = estimators::row_signs(w.tensor())?;
+                let signs = Var::constant(Tensor::from_vec(signs, w.shape())?);
+                let plain = session.no_grad();
+                let signs = ops::transpose(&plain, &signs, 0, 1)?;
+                let whole = ops::matmul(&plain, &x.detach(), &signs)?;
+                let scales = Var::constant(Tensor::from_vec(scales, &[w.shape()[0]])?);
+                let exact = ops::mul(&plain, &whole, &scales)?;
+                y = ops::straight_through(session, &y, exact.tensor().clone())?;
+            }
             if let Some(bias) = &part.bias {
                 y = ops::add(session, &y, &bias.var())?;
             }

@@ -104,6 +104,7 @@ impl Finetune {
         if let Some(dev) = dev {
             trainer = trainer.evaluation(dev.data);
         }
-        training.run(global, trainer, &dir)
+        training.run(global, trainer, &dir)?;
+        Ok(())
     }
 }

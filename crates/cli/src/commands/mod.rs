@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod answer;
+mod binarize;
 mod classify;
 mod convert;
 mod decode;
@@ -48,6 +49,7 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     Convert(convert::Convert),
     Quantize(Box<quantize::Quantize>),
+    Binarize(Box<binarize::Binarize>),
     Info(info::Info),
 }
 
@@ -71,6 +73,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Convert(convert) => convert.run(),
         Command::Quantize(quantize) => quantize.run(),
+        Command::Binarize(binarize) => binarize.run(global),
         Command::Info(info) => info.run(),
     }
 }

@@ -155,7 +155,8 @@ impl Pretrain {
         if let Some(dev) = dev {
             trainer = trainer.evaluation(dev);
         }
-        training.run(global, trainer, folder)
+        training.run(global, trainer, folder)?;
+        Ok(())
     }
 
     fn model_config(&self, tokenizer: &Tokenizer) -> Result<Config> {

@@ -275,14 +275,15 @@ impl Training {
     }
 
     /// Runs a trainer that is set up but for its folder, and prints what it came to.
-    pub fn run(&self, global: &Global, trainer: Trainer<'_>, tokenizer: &Path) -> Result<()> {
+    pub fn run(&self, global: &Global, trainer: Trainer<'_>, tokenizer: &Path) -> Result<Outcome> {
         listen()?;
         let outcome = trainer
             .output(&self.output, tokenizer)
             .resume(self.resume)
             .observer(Watch::new(global))
             .run()?;
-        self.report(&outcome)
+        self.report(&outcome)?;
+        Ok(outcome)
     }
 
     fn report(&self, outcome: &Outcome) -> Result<()> {
