@@ -52,7 +52,7 @@ pub fn pack_binarized(
             packed.tensors.insert(name.to_owned(), value);
             continue;
         }
-        let matrix = QuantizedMatrix::binarized(&value, table)?;
+        let matrix = QuantizedMatrix::binarized(session, &value, table)?;
         put(&mut packed, name, &value, &matrix)?;
     }
     Ok(packed)

@@ -82,10 +82,9 @@ impl Objective for Distillation {
             let heads = model.info().heads;
             let cu_seqlens = batch.batch.cu_seqlens();
             for (student, teacher) in tracked.iter().zip(&wanted) {
-                for part in 0..3 {
-                    let of = (student, teacher, part);
-                    losses.push(similarity_loss(session, of, cu_seqlens, heads)?);
-                }
+                losses.extend(similarity_losses(
+                    session, student, teacher, cu_seqlens, heads,
+                )?);
             }
         }
         if self.hidden {
@@ -184,25 +183,37 @@ fn of_sums(session: &Session, product: &Var, square: &Var, other: &Var) -> Resul
     Ok(ops::sqrt(session, &ops::add_scalar(session, &left, TINY)?)?)
 }
 
-/// [`direction_loss`] of the similarities of all pairs of tokens, `P = X·Xᵀ` of each sequence and head, where `X` is part 0,
-/// 1 or 2 (queries, keys, values) of `[T,3·H·D]`. The similarities themselves are never computed: for `X` and `Y` of
-/// width D `⟨X·Xᵀ, Y·Yᵀ⟩ = ‖Xᵀ·Y‖²`, a matrix of `[D,D]`.
+/// [`direction_loss`] of the similarities of all pairs of tokens, `P = X·Xᵀ` of each sequence and head, where `X` is the
+/// queries, the keys and the values of `[T,3·H·D]`: a loss each. The similarities themselves are never computed: for `X`
+/// and `Y` of width D `⟨X·Xᵀ, Y·Yᵀ⟩ = ‖Xᵀ·Y‖²`, of a matrix of `[D,D]`.
 ///
 /// # Errors
-/// When the shapes differ.
-pub fn similarity_loss(
+/// When the shapes differ, or there is no sequence.
+pub fn similarity_losses(
     session: &Session,
-    (student, teacher, part): (&Var, &Var, usize),
+    student: &Var,
+    teacher: &Var,
     cu_seqlens: &[u32],
     heads: usize,
-) -> Result<Var, TrainError> {
+) -> Result<Vec<Var>, TrainError> {
     let width = student.shape().last().copied().unwrap_or(0) / 3;
     let dim = width / heads.max(1);
-    let of = |x: &Var, start: usize, len: usize| -> Result<Var, TrainError> {
-        let rows = ops::narrow(session, x, 0, start, len)?;
-        let rows = ops::narrow(session, &rows, 1, part * width, width)?;
-        let rows = ops::reshape(session, &rows, &[len, heads, dim])?;
-        Ok(ops::permute(session, &rows, &[1, 0, 2])?)
+    let lengths = cu_seqlens
+        .windows(2)
+        .map(|ends| (ends[1] - ends[0]) as usize);
+    let lengths: Vec<usize> = lengths.collect();
+    // [H, S, D] of each part and sequence.
+    let of = |x: &Var| -> Result<Vec<Vec<Var>>, TrainError> {
+        let parts = ops::split(session, x, 1, &[width; 3])?;
+        let sequences = parts.iter().map(|part| {
+            let rows = ops::split(session, part, 0, &lengths)?;
+            let rows = rows.iter().zip(&lengths).map(|(rows, &len)| {
+                let rows = ops::reshape(session, rows, &[len, heads, dim])?;
+                Ok(ops::permute(session, &rows, &[1, 0, 2])?)
+            });
+            rows.collect()
+        });
+        sequences.collect()
     };
     let squares = |a: &Var, b: &Var| -> Result<Var, TrainError> {
         let crossed = ops::matmul(session, &ops::transpose(session, a, 1, 2)?, b)?;
@@ -211,27 +222,27 @@ pub fn similarity_loss(
             &ops::mul(session, &crossed, &crossed)?,
         )?)
     };
-    let teacher = teacher.detach();
-    let mut sums: Option<[Var; 3]> = None;
-    for ends in cu_seqlens.windows(2) {
-        let (start, len) = (ends[0] as usize, (ends[1] - ends[0]) as usize);
-        let (a, b) = (of(student, start, len)?, of(&teacher, start, len)?);
-        let new = [squares(&a, &b)?, squares(&a, &a)?, squares(&b, &b)?];
-        sums = Some(match sums {
-            None => new,
-            Some([x, y, z]) => [
-                ops::add(session, &x, &new[0])?,
-                ops::add(session, &y, &new[1])?,
-                ops::add(session, &z, &new[2])?,
-            ],
-        });
-    }
-    match sums {
-        Some([product, square, other]) => of_sums(session, &product, &square, &other),
-        None => Err(TrainError::Setting {
+    let (student, teacher) = (of(student)?, of(&teacher.detach())?);
+    let mut losses = Vec::with_capacity(3);
+    for (student, teacher) in student.iter().zip(&teacher) {
+        let mut sums: Option<[Var; 3]> = None;
+        for (a, b) in student.iter().zip(teacher) {
+            let new = [squares(a, b)?, squares(a, a)?, squares(b, b)?];
+            sums = Some(match sums {
+                None => new,
+                Some([x, y, z]) => [
+                    ops::add(session, &x, &new[0])?,
+                    ops::add(session, &y, &new[1])?,
+                    ops::add(session, &z, &new[2])?,
+                ],
+            });
+        }
+        let [product, square, other] = sums.ok_or_else(|| TrainError::Setting {
             setting: "the batch",
             found: "no sequence".into(),
             expected: "one at least".into(),
-        }),
+        })?;
+        losses.push(of_sums(session, &product, &square, &other)?);
     }
+    Ok(losses)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bertha_autograd::{Gradients, Parameter, Session, Var, ops};
 use bertha_compress::{
-    Distillation, binarized_config, direction_loss, pack_binarized, similarity_loss,
+    Distillation, binarized_config, direction_loss, pack_binarized, similarity_losses,
 };
 use bertha_kernels::{Exec, Isa};
 use bertha_models::{Config, ForwardOptions, Head, Model, TrainableModel, load, load_checkpoint};
@@ -187,15 +187,16 @@ fn similarities_are_matched_without_being_computed() {
         };
         let parameter = Parameter::new("a", Tensor::from_vec(a.clone(), &[8, width]).unwrap());
         let teacher = constant(&b, &[8, width]);
-        let of = (&parameter.var(), &teacher, part);
-        let loss = similarity_loss(&session, of, &cu_seqlens, heads).unwrap();
+        let losses =
+            similarity_losses(&session, &parameter.var(), &teacher, &cu_seqlens, heads).unwrap();
+        let loss = &losses[part];
         let found = f64::from(loss.tensor().item::<f32>().unwrap());
         assert!(
             (found - outright(&a)).abs() < 1e-4,
             "{found} {}",
             outright(&a)
         );
-        let gradient = gradient(&session, &parameter, &loss);
+        let gradient = gradient(&session, &parameter, loss);
         for i in (0..a.len()).step_by(11) {
             let shifted = |by: f32| {
                 let mut a = a.clone();

@@ -47,7 +47,8 @@ pub use attention::{
     masked_attention, masked_attention_backward,
 };
 pub use binary::{
-    Attends, BinaryAttentionShape, BinaryWeights, binary_attention, gemm_binary, pack_signs,
+    Attends, BinaryAttentionShape, BinaryWeights, binarize_rows, binarize_rows_backward,
+    binary_attention, gemm_binary, pack_signs,
 };
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;

@@ -38,12 +38,15 @@ impl BinaryAttention {
             return Ok(ops::binary_attention(session, qkv, cu_seqlens, shape)?);
         }
         let signs = sign(session, qkv)?;
-        let mut sequences = Vec::with_capacity(cu_seqlens.len());
-        for ends in cu_seqlens.windows(2) {
-            let (start, len) = (ends[0] as usize, (ends[1] - ends[0]) as usize);
-            let rows = ops::narrow(session, &signs, 0, start, len)?;
-            sequences.push(self.sequence(session, &rows, len)?);
-        }
+        let lengths = cu_seqlens
+            .windows(2)
+            .map(|ends| (ends[1] - ends[0]) as usize);
+        let lengths: Vec<usize> = lengths.collect();
+        let rows = ops::split(session, &signs, 0, &lengths)?;
+        let sequences = rows.iter().zip(&lengths);
+        let sequences = sequences
+            .map(|(rows, &len)| self.sequence(session, rows, len))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(ops::concat(
             session,
             &sequences.iter().collect::<Vec<_>>(),

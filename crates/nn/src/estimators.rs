@@ -3,8 +3,9 @@
 //! Signs are 1 where a value is not negative, as the packed kernels have them.
 
 use bertha_autograd::{AutogradError, Session, Var, ops};
+use bertha_kernels as kernels;
 use bertha_kernels::reference::sign as sign_of;
-use bertha_tensor::Tensor;
+use bertha_tensor::{DType, Tensor};
 
 /// How a model is binarized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,36 +59,58 @@ pub fn above_zero(session: &Session, x: &Var) -> Result<Var, AutogradError> {
 /// # Errors
 /// When `w` is no f32 matrix.
 pub fn binarize_rows(session: &Session, w: &Var) -> Result<Var, AutogradError> {
-    let (scales, signs) = row_signs(w.tensor())?;
-    let columns = w.shape().last().copied().unwrap_or(0);
-    let mut values = signs;
-    for (row, scale) in values.chunks_exact_mut(columns.max(1)).zip(&scales) {
-        row.iter_mut().for_each(|value| *value *= scale);
-    }
-    let means = ops::mean(session, w, &[1], true)?;
-    let centred = ops::sub(session, w, &means)?;
-    let surrogate = ops::clamp(session, &centred, -1.0, 1.0)?;
-    let value = Tensor::from_vec(values, w.shape())?;
-    ops::straight_through(session, &surrogate, value)
+    let latent = w.tensor().contiguous();
+    let &[rows, columns] = w.shape() else {
+        let shape = w.shape().to_vec();
+        return Err(AutogradError::Shape {
+            op: "binarize_rows",
+            input: "the weight",
+            found: shape,
+            expected: "two dimensions".into(),
+        });
+    };
+    let scratch = |shape: &[usize]| Tensor::scratch_in(session.pool(), DType::F32, shape);
+    let (mut value, mut means) = (scratch(w.shape())?, scratch(&[rows])?);
+    kernels::binarize_rows(
+        session.exec(),
+        latent.as_slice()?,
+        columns,
+        value.as_mut_slice()?,
+        means.as_mut_slice()?,
+    );
+    ops::custom_gradient(session, w, value, move |session, dy| {
+        let dy = dy.contiguous();
+        let mut dw = Tensor::scratch_in(session.pool(), DType::F32, dy.shape())?;
+        kernels::binarize_rows_backward(
+            session.exec(),
+            latent.as_slice()?,
+            means.as_slice()?,
+            columns,
+            dy.as_slice()?,
+            dw.as_mut_slice()?,
+        );
+        Ok(dw)
+    })
 }
 
-/// The mean magnitude of each row of `w[N,K]`, and the signs of what is left when its mean is taken.
+/// The mean magnitude of each row of `w[N,K]`, and the signs of what is left when its mean is taken: those of
+/// [`binarize_rows`].
 ///
 /// # Errors
 /// When `w` is not f32.
-pub fn row_signs(w: &Tensor) -> Result<(Vec<f32>, Vec<f32>), AutogradError> {
+pub fn row_signs(session: &Session, w: &Tensor) -> Result<(Vec<f32>, Vec<f32>), AutogradError> {
     let w = w.contiguous();
     let columns = w.shape().last().copied().unwrap_or(0).max(1);
-    let values = w.as_slice::<f32>()?;
-    let mut scales = Vec::with_capacity(values.len() / columns);
-    let mut signs = Vec::with_capacity(values.len());
-    for row in values.chunks_exact(columns) {
-        let mean = row.iter().map(|&w| f64::from(w)).sum::<f64>() / columns as f64;
-        let scale = row.iter().map(|&w| f64::from(w.abs())).sum::<f64>() / columns as f64;
-        scales.push(scale as f32);
-        signs.extend(row.iter().map(|&w| sign_of(w - mean as f32)));
-    }
-    Ok((scales, signs))
+    let latent = w.as_slice::<f32>()?;
+    let mut values = vec![0.0; latent.len()];
+    let mut means = vec![0.0; latent.len() / columns];
+    kernels::binarize_rows(session.exec(), latent, columns, &mut values, &mut means);
+    let scales = values
+        .chunks_exact(columns)
+        .map(|row| row[0].abs())
+        .collect();
+    values.iter_mut().for_each(|value| *value = sign_of(*value));
+    Ok((scales, values))
 }
 
 fn map(x: &Var, f: impl Fn(f32) -> f32) -> Result<Tensor, AutogradError> {

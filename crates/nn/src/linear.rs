@@ -220,7 +220,7 @@ impl Linear {
             let mut y = ops::matmul(session, &x, &ops::transpose(session, &binary, 0, 1)?)?;
             if !session.is_training() {
                 // The kernel scales whole numbers: so does this, to the bit.
-                let (scales, signs) = estimators::row_signs(w.tensor())?;
+                let (scales, signs) = estimators::row_signs(session, w.tensor())?;
                 let signs = Var::constant(Tensor::from_vec(signs, w.shape())?);
                 let plain = session.no_grad();
                 let signs = ops::transpose(&plain, &signs, 0, 1)?;

@@ -19,6 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bertha_autograd::Session;
 use bertha_kernels::{
     CodeBook, DynamicScales, Group, LowBitSource, SCALE_BLOCK, decode_group, pack_codes,
     packed_len, unpack_codes,
@@ -286,7 +287,7 @@ impl QuantizedMatrix {
     ///
     /// # Errors
     /// When `w` is no matrix of a float dtype.
-    pub fn binarized(w: &Tensor, table: bool) -> Result<Self, NnError> {
+    pub fn binarized(session: &Session, w: &Tensor, table: bool) -> Result<Self, NnError> {
         let w = w.to_dtype(DType::F32)?.contiguous();
         let &[rows, columns] = w.shape() else {
             return Err(NnError::Batch(format!(
@@ -294,7 +295,7 @@ impl QuantizedMatrix {
                 w.shape()
             )));
         };
-        let (scales, signs) = estimators::row_signs(&w)?;
+        let (scales, signs) = estimators::row_signs(session, &w)?;
         let len = packed_len(1, columns);
         let mut bytes = vec![0; rows * len];
         let mut codes = vec![0; columns];

@@ -178,7 +178,7 @@ impl<'a> Weights<'a> {
         if latent && self.binarization().is_some() {
             // A checkpoint of training: it runs as what it was trained to be.
             let tensor = self.tensor(name, &[rows, columns])?;
-            matrix = Some(QuantizedMatrix::binarized(&tensor, table)?);
+            matrix = Some(QuantizedMatrix::binarized(self.session, &tensor, table)?);
         }
         if matrix.is_some() && self.training.is_some() {
             return Err(NnError::QuantizedTraining {

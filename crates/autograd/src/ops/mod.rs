@@ -12,6 +12,7 @@ mod binary_attention;
 mod broadcast;
 mod checkpoint;
 mod conv;
+mod custom_gradient;
 mod dropout;
 mod embedding;
 mod extremum;
@@ -42,6 +43,7 @@ pub use attention::attention;
 pub use binary_attention::binary_attention;
 pub use checkpoint::checkpoint;
 pub use conv::{Conv2d, conv2d};
+pub use custom_gradient::custom_gradient;
 pub use dropout::{dropout, dropout_add};
 pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
 pub use extremum::{maximum, minimum};
@@ -115,6 +117,7 @@ pub const REGISTRY: &[OpInfo] = &[
     gated::INFO,
     segment_mean::INFO,
     straight_through::INFO,
+    custom_gradient::INFO,
     binary_attention::INFO,
     gather::ROWS,
     gather::COLUMN,

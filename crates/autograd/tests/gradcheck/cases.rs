@@ -151,6 +151,16 @@ fn transformer() -> Vec<Case> {
         Case::new("segment_mean", &[&[6, 3]], |s, x| {
             ops::segment_mean(s, &x[0], &[0, 1, 4, 6])
         }),
+        Case::new("custom_gradient", &[&[4, 3]], |s, x| {
+            // A cube, by the rule of a square times three.
+            let square = ops::mul(s, &x[0], &x[0])?.detach();
+            let value = ops::mul(s, &square, &x[0].detach())?.tensor().clone();
+            ops::custom_gradient(s, &x[0], value, move |session, dy| {
+                let thrice = ops::mul_scalar(session, &square, 3.0)?;
+                let dx = ops::mul(session, &thrice, &Var::constant(dy))?;
+                Ok(dx.tensor().clone())
+            })
+        }),
         // The gradient is the surrogate's: here the value is the surrogate's too, so that differences show it.
         Case::new("straight_through", &[&[4, 3]], |s, x| {
             let surrogate = ops::tanh(s, &x[0])?;

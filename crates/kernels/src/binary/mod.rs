@@ -7,9 +7,11 @@
 //! - `weights`: the bits of a weight, eight rows side by side;
 //! - `gemm`: the product and its last pass;
 //! - `popcount`: the sums of a tile on each instruction set;
+//! - `estimator`: binarized weights as they learn;
 //! - `attention`: attention whose scores, weights and values are bits.
 
 mod attention;
+mod estimator;
 mod gemm;
 mod popcount;
 pub(crate) mod reference;
@@ -18,6 +20,7 @@ mod tests;
 mod weights;
 
 pub use attention::{Attends, BinaryAttentionShape, binary_attention};
+pub use estimator::{binarize_rows, binarize_rows_backward};
 pub use gemm::{gemm_binary, pack_signs};
 pub use weights::BinaryWeights;
 

@@ -112,3 +112,48 @@ fn counting_bits_is_adding_signs() {
     let (a, v) = (0b1101u64, 0b1001u64);
     assert_eq!(2 * (a & v).count_ones() as i32 - a.count_ones() as i32, 1);
 }
+
+#[test]
+fn binarized_rows_and_their_gradients() {
+    let (n, k) = (5, 37);
+    let mut w = values(n * k, 11);
+    w.iter_mut().for_each(|w| *w *= 1.6);
+    let dy = values(n * k, 12);
+    for isa in Isa::available() {
+        let run = |threads| {
+            let exec = Exec::with_isa(isa, threads);
+            let (mut out, mut means) = (vec![0.0; n * k], vec![0.0; n]);
+            binarize_rows(&exec, &w, k, &mut out, &mut means);
+            let mut dw = vec![f32::NAN; n * k];
+            binarize_rows_backward(&exec, &w, &means, k, &dy, &mut dw);
+            (out, dw)
+        };
+        let (out, dw) = run(1);
+        assert_eq!((out.clone(), dw.clone()), run(3), "{isa}");
+        for row in 0..n {
+            let of = |values: &[f32]| -> Vec<f64> {
+                values[row * k..][..k]
+                    .iter()
+                    .map(|&x| f64::from(x))
+                    .collect()
+            };
+            let (w, dy, out, dw) = (of(&w), of(&dy), of(&out), of(&dw));
+            let mean = |x: &[f64]| x.iter().sum::<f64>() / k as f64;
+            let centre = mean(&w);
+            let scale = mean(&w.iter().map(|w| w.abs()).collect::<Vec<_>>());
+            let pass = |i: usize| {
+                if (w[i] - centre).abs() <= 1.0 {
+                    dy[i]
+                } else {
+                    0.0
+                }
+            };
+            let passed: Vec<f64> = (0..k).map(pass).collect();
+            for i in 0..k {
+                let sign = if w[i] - centre >= 0.0 { 1.0 } else { -1.0 };
+                assert!((out[i] - sign * scale).abs() < 1e-6, "{isa}");
+                assert!((dw[i] - (passed[i] - mean(&passed))).abs() < 1e-5, "{isa}");
+            }
+        }
+    }
+}
