@@ -1,12 +1,15 @@
 //! The product of signs and its last pass.
 
 use super::popcount::differing;
-use super::{BinaryWeights, COLUMNS, ROWS, WORD};
+use super::{BinaryWeights, COLUMNS, PANELS, ROWS, WORD};
 use crate::Exec;
 use crate::exec::SharedMut;
 use crate::gemm::{Epilogue, Finish, Place, gemm_is_empty};
+use crate::isa::Tier;
 use crate::simd::{Kernel, Simd};
 
+/// Columns of a tile.
+const WIDTH: usize = PANELS * COLUMNS;
 /// Rows of a task, at most.
 const BLOCK_ROWS: usize = 64;
 /// Bits multiplied below which a task is not worth a thread's while.
@@ -62,36 +65,40 @@ pub fn gemm_binary(
         exec.for_ranges(rows, 2 * k, |range| {
             // SAFETY: the ranges of different pieces are disjoint.
             let bits = unsafe { bits.slice(range.start * words..range.end * words) };
-            exec.isa().run(Signs {
-                x: &x[range.start * k..range.end * k],
-                k,
-                bits,
-            });
+            let x = &x[range.start * k..range.end * k];
+            match exec.isa().0 {
+                Tier::Portable(_) => pack_signs(x, k, bits),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the tokens prove AVX2.
+                Tier::Avx2(_) | Tier::Avx512(_) => unsafe { avx2::pack_signs(x, k, bits) },
+            }
         });
     }
     let panels = n.div_ceil(COLUMNS);
+    let tiles = n.div_ceil(WIDTH);
     let row_blocks = rows.div_ceil(BLOCK_ROWS);
     let groups = match exec.threads() {
         1 => 1,
         threads => {
             let worth = (rows * n * k / LEAST_WORK).min(4 * threads);
-            worth.div_ceil(row_blocks).clamp(1, panels)
+            worth.div_ceil(row_blocks).clamp(1, tiles)
         }
     };
-    let each = panels.div_ceil(groups);
-    let groups = panels.div_ceil(each);
+    let each = tiles.div_ceil(groups);
+    let groups = tiles.div_ceil(each);
     let y = SharedMut::new(y);
     exec.parallel(row_blocks * groups, |task| {
         let (block, group) = (task / groups, task % groups);
         let end = rows.min((block + 1) * BLOCK_ROWS);
-        for panel in group * each..panels.min((group + 1) * each) {
+        for tile in group * each..tiles.min((group + 1) * each) {
             let mut row = block * BLOCK_ROWS;
             while row < end {
                 let count = ROWS.min(end - row);
-                let mut sums = [0u32; ROWS * COLUMNS];
-                if k > 0 {
+                let mut sums = [0u32; ROWS * WIDTH];
+                for panel in (tile * PANELS..panels.min((tile + 1) * PANELS)).filter(|_| k > 0) {
                     let x = &bits[row * words..(row + count) * words];
-                    differing(exec.isa(), x, words, weights.panel(panel), &mut sums);
+                    let sums = &mut sums[panel % PANELS * COLUMNS..];
+                    differing(exec.isa(), x, words, weights.panel(panel), (sums, WIDTH));
                 }
                 exec.isa().run(Put {
                     sums: &sums,
@@ -105,7 +112,7 @@ pub fn gemm_binary(
                     },
                     place: Place {
                         rows: row..row + count,
-                        columns: panel * COLUMNS..n.min((panel + 1) * COLUMNS),
+                        columns: tile * WIDTH..n.min((tile + 1) * WIDTH),
                         n,
                     },
                 });
@@ -115,24 +122,48 @@ pub fn gemm_binary(
     });
 }
 
-struct Signs<'a> {
-    x: &'a [f32],
-    k: usize,
-    bits: &'a mut [u64],
-}
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
 
-impl Kernel for Signs<'_> {
-    type Output = ();
+    use super::WORD;
 
-    #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        pack_signs(self.x, self.k, self.bits);
+    /// [`pack_signs`](super::pack_signs).
+    ///
+    /// # Safety
+    /// AVX2.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn pack_signs(x: &[f32], k: usize, words: &mut [u64]) {
+        if k == 0 {
+            return;
+        }
+        let zero = _mm256_setzero_ps();
+        let rows = x.chunks_exact(k);
+        for (row, words) in rows.zip(words.chunks_exact_mut(k.div_ceil(WORD))) {
+            let wholes = row.chunks_exact(WORD);
+            let rest = wholes.remainder();
+            for (values, word) in wholes.zip(words.iter_mut()) {
+                *word = 0;
+                for (i, eight) in values.chunks_exact(8).enumerate() {
+                    // SAFETY: eight values.
+                    let eight = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
+                    let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(eight, zero));
+                    *word |= u64::from(mask.cast_unsigned()) << (8 * i);
+                }
+            }
+            if let Some(word) = words.last_mut().filter(|_| !rest.is_empty()) {
+                *word = 0;
+                for (i, &value) in rest.iter().enumerate() {
+                    *word |= u64::from(value >= 0.0) << i;
+                }
+            }
+        }
     }
 }
 
 /// Turns counts into products, scales and finishes them.
 struct Put<'a> {
-    sums: &'a [u32; ROWS * COLUMNS],
+    sums: &'a [u32; ROWS * WIDTH],
     k: usize,
     scales: &'a [f32],
     finish: Finish<'a>,
@@ -144,15 +175,18 @@ impl Kernel for Put<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mut tile = [0.0f32; ROWS * COLUMNS];
+        let mut tile = [0.0f32; ROWS * WIDTH];
         let scales = &self.scales[self.place.columns.clone()];
-        for r in 0..self.place.rows.len() {
-            for (c, &scale) in scales.iter().enumerate() {
-                let product = self.k as i32 - 2 * self.sums[r * COLUMNS + c] as i32;
-                tile[r * COLUMNS + c] = product as f32 * scale;
+        let k = self.k as i32;
+        let rows = tile
+            .chunks_exact_mut(WIDTH)
+            .zip(self.sums.chunks_exact(WIDTH));
+        for (tile, sums) in rows.take(self.place.rows.len()) {
+            for ((value, &sum), &scale) in tile.iter_mut().zip(sums).zip(scales) {
+                *value = (k - 2 * sum as i32) as f32 * scale;
             }
         }
         // SAFETY: tasks cover different rows or columns of `y`, and no slice outlives a call.
-        unsafe { self.finish.tile(simd, (&tile, COLUMNS), &self.place) };
+        unsafe { self.finish.tile(simd, (&tile, WIDTH), &self.place) };
     }
 }

@@ -30,3 +30,5 @@ pub(crate) const WORD: usize = 64;
 pub(crate) const COLUMNS: usize = 8;
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 4;
+/// Panels of a tile: its last pass then has as many columns as other products' on AVX2.
+pub(crate) const PANELS: usize = 2;

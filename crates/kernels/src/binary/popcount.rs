@@ -7,32 +7,34 @@
 use super::{COLUMNS, ROWS};
 use crate::isa::{Isa, Tier};
 
-/// `sums[r][c]`: bits that differ between row `r` of up to four rows of `words` words, and column `c` of a panel.
+/// `sums[r·width + c]`: bits that differ between row `r` of up to four rows of `words` words, and column `c` of a panel.
 pub(super) fn differing(
     isa: Isa,
     x: &[u64],
     words: usize,
     panel: &[u64],
-    sums: &mut [u32; ROWS * COLUMNS],
+    (sums, width): (&mut [u32], usize),
 ) {
     assert!(words > 0 && panel.len() == words * COLUMNS && x.len() <= ROWS * words);
+    assert!(sums.len() >= (x.len() / words).max(1) * width - (width - COLUMNS));
     match isa.0 {
-        Tier::Portable(_) => portable(x, words, panel, sums),
+        Tier::Portable(_) => portable(x, words, panel, (sums, width)),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves AVX2; the assertion the lengths.
-        Tier::Avx2(_) => unsafe { avx2::differing(x, words, panel, sums) },
+        Tier::Avx2(_) => unsafe { avx2::differing(x, words, panel, (sums, width)) },
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512(_) => match std::arch::is_x86_feature_detected!("avx512vpopcntdq") {
             // SAFETY: both were detected; the assertion proves the lengths.
-            true => unsafe { avx512::differing(x, words, panel, sums) },
+            true => unsafe { avx512::differing(x, words, panel, (sums, width)) },
             // SAFETY: AVX-512 comes with AVX2; the assertion proves the lengths.
-            false => unsafe { avx2::differing(x, words, panel, sums) },
+            false => unsafe { avx2::differing(x, words, panel, (sums, width)) },
         },
     }
 }
 
-fn portable(x: &[u64], words: usize, panel: &[u64], sums: &mut [u32; ROWS * COLUMNS]) {
-    for (row, sums) in x.chunks_exact(words).zip(sums.chunks_exact_mut(COLUMNS)) {
+fn portable(x: &[u64], words: usize, panel: &[u64], (sums, width): (&mut [u32], usize)) {
+    for (row, sums) in x.chunks_exact(words).zip(sums.chunks_mut(width)) {
+        let sums = &mut sums[..COLUMNS];
         sums.fill(0);
         for (&x, columns) in row.iter().zip(panel.chunks_exact(COLUMNS)) {
             for (sum, &w) in sums.iter_mut().zip(columns) {
@@ -46,7 +48,7 @@ fn portable(x: &[u64], words: usize, panel: &[u64], sums: &mut [u32; ROWS * COLU
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::super::{COLUMNS, ROWS};
+    use super::super::COLUMNS;
 
     /// The most words whose counts of bytes fit a byte.
     const MOST: usize = 31;
@@ -58,15 +60,15 @@ mod avx2 {
         x: &[u64],
         words: usize,
         panel: &[u64],
-        sums: &mut [u32; ROWS * COLUMNS],
+        (sums, width): (&mut [u32], usize),
     ) {
         // SAFETY: as the caller promises.
         unsafe {
             match x.len() / words {
-                1 => rows::<1>(x, words, panel, sums),
-                2 => rows::<2>(x, words, panel, sums),
-                3 => rows::<3>(x, words, panel, sums),
-                4 => rows::<4>(x, words, panel, sums),
+                1 => rows::<1>(x, words, panel, (sums, width)),
+                2 => rows::<2>(x, words, panel, (sums, width)),
+                3 => rows::<3>(x, words, panel, (sums, width)),
+                4 => rows::<4>(x, words, panel, (sums, width)),
                 _ => {}
             }
         }
@@ -79,7 +81,7 @@ mod avx2 {
         x: &[u64],
         words: usize,
         panel: &[u64],
-        sums: &mut [u32; ROWS * COLUMNS],
+        (sums, width): (&mut [u32], usize),
     ) {
         let halves = _mm256_set1_epi8(15);
         let counts = _mm256_setr_epi8(
@@ -119,15 +121,14 @@ mod avx2 {
             }
             start = end;
         }
-        for (r, totals) in totals.iter().enumerate() {
-            for (v, &total) in totals.iter().enumerate() {
-                let mut lanes = [0u64; 4];
-                // SAFETY: four words.
-                unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), total) };
-                for (lane, &count) in lanes.iter().enumerate() {
-                    sums[r * COLUMNS + 4 * v + lane] = count as u32;
-                }
-            }
+        for (r, [low, high]) in totals.iter().enumerate() {
+            // The low halves of eight words, in order.
+            let (low, high) = (_mm256_castsi256_ps(*low), _mm256_castsi256_ps(*high));
+            let mixed = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(low, high));
+            let counts = _mm256_castpd_si256(_mm256_permute4x64_pd::<0xD8>(mixed));
+            let to = &mut sums[r * width..][..COLUMNS];
+            // SAFETY: eight counts.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), counts) };
         }
     }
 }
@@ -145,7 +146,7 @@ mod avx512 {
         x: &[u64],
         words: usize,
         panel: &[u64],
-        sums: &mut [u32; ROWS * COLUMNS],
+        (sums, width): (&mut [u32], usize),
     ) {
         let count = x.len() / words;
         let mut totals = [_mm512_setzero_si512(); ROWS];
@@ -164,7 +165,7 @@ mod avx512 {
             // SAFETY: eight words.
             unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), total) };
             for (lane, &count) in lanes.iter().enumerate() {
-                sums[r * COLUMNS + lane] = count as u32;
+                sums[r * width + lane] = count as u32;
             }
         }
     }

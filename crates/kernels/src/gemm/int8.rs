@@ -14,10 +14,10 @@ use crate::simd::{Kernel, Simd};
 
 /// Columns of the product in a panel.
 const COLUMNS: usize = 16;
-/// Rows of a tile.
-const ROWS: usize = 4;
+/// Rows of a tile: with two vectors of columns twelve sums, as many as registers allow beside the operands.
+const ROWS: usize = 6;
 /// Rows of a task, at most.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 60;
 /// Multiply-adds below which a task is not worth a thread's while.
 const LEAST_WORK: usize = 1 << 18;
 /// The largest K: `2¹⁷·127²` stays below `2³¹`.
@@ -105,25 +105,39 @@ pub fn quantize_row_int8(x: &[f32], q: &mut [i8]) -> f32 {
     scale
 }
 
+#[inline(always)]
 fn row_scale(x: &[f32]) -> f32 {
-    let mut most = 0.0f32;
-    let mut finite = true;
-    for &x in x {
-        most = most.max(x.abs());
-        finite &= x.is_finite();
+    // Magnitudes are compared as whole numbers, which order as they do: infinities and what is no number come last.
+    let mut most = [0u32; 8];
+    let chunks = x.chunks_exact(8);
+    for (most, x) in most.iter_mut().zip(chunks.remainder()) {
+        *most = x.abs().to_bits();
     }
-    if finite { most / 127.0 } else { f32::NAN }
+    for chunk in chunks {
+        for (most, x) in most.iter_mut().zip(chunk) {
+            *most = (*most).max(x.abs().to_bits());
+        }
+    }
+    let most = f32::from_bits(most.into_iter().max().unwrap_or(0));
+    if most.is_finite() {
+        most / 127.0
+    } else {
+        f32::NAN
+    }
 }
 
 /// 0 where there is no finite inverse: the levels then are 0.
+#[inline(always)]
 fn inverse(scale: f32) -> f32 {
     let inverse = 1.0 / scale;
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
+/// Half to even: at 1.5·2²³ an f32 has no room for a fraction, and its lowest bits are the number.
 #[inline(always)]
 fn level(x: f32, inverse: f32) -> i16 {
-    (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i16
+    const ROUND: f32 = 12_582_912.0;
+    (x * inverse + ROUND).to_bits() as u16 as i16
 }
 
 /// `y[T,N] = epilogue((q(x)·Wqᵀ)·s_x·s_w)` for `x[T,K]`: each row of `x` is quantized by its own largest value.
@@ -251,9 +265,12 @@ impl Kernel for Put<'_> {
     fn run<S: Simd>(self, simd: S) {
         let mut tile = [0.0f32; ROWS * COLUMNS];
         let scales = &self.scales[self.place.columns.clone()];
-        for (r, &row_scale) in self.row_scales.iter().enumerate() {
-            for (c, &scale) in scales.iter().enumerate() {
-                tile[r * COLUMNS + c] = self.sums[r * COLUMNS + c] as f32 * (row_scale * scale);
+        let rows = tile
+            .chunks_exact_mut(COLUMNS)
+            .zip(self.sums.chunks_exact(COLUMNS));
+        for ((tile, sums), &row_scale) in rows.zip(self.row_scales) {
+            for ((value, &sum), &scale) in tile.iter_mut().zip(sums).zip(scales) {
+                *value = sum as f32 * (row_scale * scale);
             }
         }
         // SAFETY: tasks cover different rows or columns of `y`, and no slice outlives a call.
@@ -261,7 +278,7 @@ impl Kernel for Put<'_> {
     }
 }
 
-/// The sums of up to 4 rows of `x` (of `width` values) with a panel.
+/// The sums of up to 6 rows of `x` (of `width` values) with a panel.
 fn multiply(isa: Isa, x: &[i16], width: usize, panel: &[u8], sums: &mut [i32; ROWS * COLUMNS]) {
     if width == 0 {
         return;
@@ -278,7 +295,9 @@ fn multiply(isa: Isa, x: &[i16], width: usize, panel: &[u8], sums: &mut [i32; RO
                     1 => avx2::multiply::<1>(x, width, panel, sums),
                     2 => avx2::multiply::<2>(x, width, panel, sums),
                     3 => avx2::multiply::<3>(x, width, panel, sums),
-                    _ => avx2::multiply::<4>(x, width, panel, sums),
+                    4 => avx2::multiply::<4>(x, width, panel, sums),
+                    5 => avx2::multiply::<5>(x, width, panel, sums),
+                    _ => avx2::multiply::<6>(x, width, panel, sums),
                 }
             }
         }
