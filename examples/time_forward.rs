@@ -1,7 +1,7 @@
-//! Times a model's forward pass over one text of random tokens, and tells the memory that it takes beside the weights:
+//! Times a model's forward pass over texts of random tokens, one or several, and tells the memory that it takes beside the weights:
 //!
 //! ```sh
-//! cargo run --release --example time_forward -- MODEL_DIR TOKENS [ROUNDS]
+//! cargo run --release --example time_forward -- MODEL_DIR TOKENS [ROUNDS] [TEXTS]
 //! ```
 
 use std::error::Error;
@@ -13,16 +13,17 @@ use bertha::nn::Batch;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
-    let usage = "usage: time_forward MODEL_DIR TOKENS [ROUNDS]";
+    let usage = "usage: time_forward MODEL_DIR TOKENS [ROUNDS] [TEXTS]";
     let (dir, tokens) = (words.next().ok_or(usage)?, words.next().ok_or(usage)?);
     let tokens: usize = tokens.parse()?;
     let rounds: usize = words.next().map_or(Ok(3), |rounds| rounds.parse())?;
+    let texts: usize = words.next().map_or(Ok(1), |texts| texts.parse())?;
     let session = Session::new(None)?.no_grad();
     let model = load(&dir, &session)?;
     let vocabulary = model.info().vocab_size as u64;
     // Knuth's generator (MMIX); ids below 5 are left to special tokens.
     let mut state = 1u64;
-    let ids: Vec<u32> = (0..tokens)
+    let ids: Vec<u32> = (0..tokens * texts)
         .map(|_| {
             state = state
                 .wrapping_mul(6364136223846793005)
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             (5 + (state >> 33) % (vocabulary - 5)) as u32
         })
         .collect();
-    let batch = Batch::from_sequences(&[ids])?;
+    let batch = Batch::from_sequences(&ids.chunks(tokens.max(1)).collect::<Vec<_>>())?;
     let before = memory("VmRSS")?;
     let mut seconds = Vec::new();
     for _ in 0..rounds {
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let beside = memory("VmHWM")?.saturating_sub(before) / 1024;
     println!(
         "{{\"tokens\":{tokens},\"seconds\":{median:.4},\"tokens_per_second\":{:.1},\"mib_beside_weights\":{beside}}}",
-        tokens as f64 / median
+        (tokens * texts) as f64 / median
     );
     Ok(())
 }
