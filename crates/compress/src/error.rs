@@ -59,6 +59,9 @@ pub enum CompressError {
     /// An operation refused its inputs.
     #[error(transparent)]
     Autograd(#[from] AutogradError),
+    /// Training refused something.
+    #[error(transparent)]
+    Train(#[from] bertha_train::TrainError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),

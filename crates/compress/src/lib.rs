@@ -12,6 +12,7 @@
 //! - `folder`: the walk, its report, and saving;
 //! - `binarize`: models of signs, as they are trained and as they are packed;
 //! - `distillation`: what a student learns from its teacher;
+//! - `hessian`: Q-BERT's choice of bits by how sharply the loss curves;
 //! - `sensitivity`: how much each layer alone changes what the model gives, and which to spare.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod distillation;
 mod error;
 mod folder;
 mod gptq;
+mod hessian;
 mod rounding;
 mod scaling;
 mod sensitivity;
@@ -32,6 +34,9 @@ pub use distillation::{Distillation, direction_loss, similarity_losses};
 pub use error::CompressError;
 pub use folder::{LayerReport, Quantized, quantize};
 pub use gptq::gptq;
+pub use hessian::{
+    Curvature, PowerIteration, assign_bits, curvatures, largest_eigenvalue, layer_of,
+};
 pub use rounding::round_to_nearest;
 pub use sensitivity::{Sensitivity, sensitivities, spare};
 pub use settings::{Method, Settings};

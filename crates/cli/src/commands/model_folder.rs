@@ -87,9 +87,13 @@ pub(super) fn copy(
             bytes = format!("{json:#}\n").into_bytes();
         }
     }
-    let target = to.join(name);
-    let mut file = AtomicFile::create(&target)?;
-    file.write_all(&bytes)
-        .map_err(|error| Failure::io(&target, "write", &error))?;
+    write(&to.join(name), &bytes)
+}
+
+/// Writes a file, which appears whole or not at all.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes)
+        .map_err(|error| Failure::io(path, "write", &error))?;
     Ok(file.commit()?)
 }

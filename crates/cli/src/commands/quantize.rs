@@ -4,17 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bertha_autograd::Session;
-use bertha_compress::{Calibration, Method, Sensitivity, Settings, quantize, sensitivities, spare};
+use bertha_compress::{
+    Calibration, Curvature, Method, PowerIteration, Sensitivity, Settings, assign_bits, curvatures,
+    layer_of, linear_layers, quantize, sensitivities, spare,
+};
 use bertha_kernels::{CodeBook, GroupRange};
-use bertha_models::{Config, load_checkpoint};
+use bertha_models::{Config, TrainableModel, load_checkpoint};
 use bertha_nn::{Batch, WeightFormat};
 use bertha_tensor::Checkpoint;
 use bertha_tokenizer::{EncodeOptions, TOKENIZER_FILES, Tokenizer, Truncation};
+use bertha_train::collate::collate;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::args::{ModelDir, TextFile, positive};
-use crate::commands::model_folder::{check_output, copy, copy_sentence_transformers};
+use crate::commands::model_folder::{check_output, copy, copy_sentence_transformers, write};
+use crate::commands::task_data::{Reading, TaskName};
 use crate::failure::{Failure, Result};
 use crate::input::{Fields, Input, InputFormat};
 use crate::output::Output;
@@ -30,8 +35,8 @@ pub struct Quantize {
     #[command(flatten)]
     model: ModelDir,
     /// Format of the linear layers' weights
-    #[arg(long, value_enum)]
-    to: Format,
+    #[arg(long, value_enum, required_unless_present = "average_bits")]
+    to: Option<Format>,
     /// Folder to write
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -78,6 +83,23 @@ pub struct Quantize {
     /// the texts is at most this
     #[arg(long, value_name = "E", requires = "calibrate", value_parser = budget, help_heading = "Calibration")]
     error_budget: Option<f64>,
+    /// Bits of a weight in the mean, from 2 to 4: layers along which the loss curves more get one more
+    #[arg(long, value_name = "B", value_parser = bits, requires = "train", conflicts_with = "to", help_heading = "Q-BERT")]
+    average_bits: Option<f64>,
+    /// The task that the model was fine-tuned for
+    #[arg(long, value_enum, default_value = "classify", help_heading = "Q-BERT")]
+    task: TaskName,
+    /// Labelled examples of it, whose loss is looked at
+    #[arg(long, value_name = "FILE", help_heading = "Q-BERT")]
+    train: Option<PathBuf>,
+    /// Examples of a slice; the curvature is taken on several
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 64, help_heading = "Q-BERT")]
+    slice_examples: usize,
+    /// Slices
+    #[arg(long, value_name = "N", value_parser = positive, default_value_t = 5, help_heading = "Q-BERT")]
+    slices: usize,
+    #[command(flatten)]
+    reading: Reading,
     /// Threads, at most; by default one for each physical core that the process may use
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
@@ -92,6 +114,8 @@ Examples:
       --output my-classifier-int4
   bertha quantize --model my-classifier --to int4 --calibrate train.txt --error-budget 0.05 \\
       --output my-classifier-mixed
+  bertha quantize --model my-classifier --method qbert --average-bits 2.5 --train train.tsv \\
+      --output my-classifier-2.5
 
 Formats:
   int8            a scale for each row; inputs become 8 bits too, each token by its largest value
@@ -105,6 +129,8 @@ Methods:
   minmax, percentile, mse    the nearest level over all of a group's range, a part, or the best part
   smoothquant, awq           inputs and weights rescaled against each other first (--calibrate)
   gptq                       each value makes up for the errors before it (--calibrate)
+  qbert                      uint2 to uint4, more bits for layers along which the loss curves more:
+                             the largest eigenvalue of its Hessian, on slices of --train
 
 Output:
   DIR has config.json with a quantization_config, model.safetensors and the tokenizer. On standard
@@ -112,7 +138,9 @@ Output:
     {\"weight\":\"encoder.layer.0.output.dense.weight\",\"format\":\"nf4 64\",\"shape\":[384,1536],
      \"bytes\":331776,\"bytes_before\":2359296,\"weight_error\":0.09}
     {\"output\":\"minilm-nf4\",\"bytes\":…,\"bytes_before\":…,\"weights\":36}
-  With --sensitivity first a line for each product: {\"weights\":[…],\"error\":0.01}";
+  With --sensitivity first a line for each product: {\"weights\":[…],\"error\":0.01}
+  With --method qbert first a line for each layer, and sensitivities.svg in DIR:
+    {\"bits\":3,\"layer\":0,\"eigenvalues\":[…],\"omega\":8.1}";
 
 /// A format on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -139,6 +167,7 @@ enum Rule {
     Smoothquant,
     Gptq,
     Awq,
+    Qbert,
 }
 
 fn number(text: &str, low: f64, high: f64, what: &str) -> std::result::Result<f64, String> {
@@ -154,6 +183,10 @@ fn percent(text: &str) -> std::result::Result<f32, String> {
 
 fn share(text: &str) -> std::result::Result<f32, String> {
     number(text, 0.0, 1.0, "a number from 0 to 1").map(|number| number as f32)
+}
+
+fn bits(text: &str) -> std::result::Result<f64, String> {
+    number(text, 2.0, 4.0, "a number from 2 to 4")
 }
 
 fn budget(text: &str) -> std::result::Result<f64, String> {
@@ -178,7 +211,7 @@ impl Quantize {
         let dir = self.model.transformer()?;
         let out = self.output.as_path();
         check_output(&dir, out, self.overwrite)?;
-        let mut settings = self.settings();
+        let mut settings = self.settings()?;
         if settings.method.calibrates() && self.calibrate.is_none() {
             return Err(Failure::usage(format!(
                 "--method {} needs --calibrate FILE, texts as the model will see them",
@@ -217,6 +250,31 @@ impl Quantize {
                 (settings, error) = (chosen, Some(found));
             }
         }
+        if let (Some(average), Some(train)) = (self.average_bits, &self.train) {
+            let found = self.curvatures(&dir, train, &config, &session)?;
+            let omegas: Vec<f64> = found.iter().map(|of_layer| of_layer.omega).collect();
+            let chosen = assign_bits(&omegas, average);
+            for layer in linear_layers(&*model, &session)? {
+                for name in layer {
+                    if let Some(&bits) = layer_of(&name).and_then(|layer| chosen.get(layer)) {
+                        let book = CodeBook::Asymmetric(bits);
+                        let group = self.group();
+                        settings
+                            .overrides
+                            .insert(name, WeightFormat::Codes { book, group });
+                    }
+                }
+            }
+            fs::create_dir_all(out).map_err(|error| Failure::io(out, "make the folder", &error))?;
+            let picture = out.join("sensitivities.svg");
+            write(&picture, draw(&found, &chosen).as_bytes())?;
+            for (of_layer, bits) in found.iter().zip(chosen) {
+                output.line(&LayerBits {
+                    bits,
+                    curvature: of_layer,
+                })?;
+            }
+        }
         let quantized = quantize(
             &session,
             &*model,
@@ -246,8 +304,16 @@ impl Quantize {
         output.finish()
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
+    fn settings(&self) -> Result<Settings> {
+        let qbert = matches!(self.method, Rule::Qbert);
+        if qbert != self.average_bits.is_some() {
+            return Err(Failure::usage(
+                "--method qbert and --average-bits B go together: the one chooses what the other says",
+            ));
+        }
+        // The lower width, of what no layer's bits are chosen for.
+        let to = self.to.unwrap_or(Format::Uint2);
+        Ok(Settings {
             method: match self.method {
                 Rule::Minmax => Method::Round(GroupRange::MinMax),
                 Rule::Percentile => Method::Round(GroupRange::Percentile(self.percentile)),
@@ -257,13 +323,14 @@ impl Quantize {
                 },
                 Rule::Gptq => Method::Gptq { damping: 0.01 },
                 Rule::Awq => Method::Awq,
+                Rule::Qbert => Method::Round(GroupRange::MeanSquare),
             },
             double_quantization: self.double_quantization,
             embeddings: self.embeddings.map(|format| self.format(format)),
             heads: self.heads,
             keep: self.keep.clone(),
-            ..Settings::new(self.format(self.to))
-        }
+            ..Settings::new(self.format(to))
+        })
     }
 
     fn format(&self, format: Format) -> WeightFormat {
@@ -280,12 +347,59 @@ impl Quantize {
             Format::E2m1 => CodeBook::E2m1,
             Format::Sign => CodeBook::Sign,
         };
-        let group = match self.group_size {
+        let group = self.group();
+        WeightFormat::Codes { book, group }
+    }
+
+    fn group(&self) -> usize {
+        match self.group_size {
             // No row is longer.
             0 => 1 << 24,
             group => group,
-        };
-        WeightFormat::Codes { book, group }
+        }
+    }
+
+    /// How sharply the loss curves along each layer.
+    fn curvatures(
+        &self,
+        dir: &Path,
+        train: &Path,
+        config: &Config,
+        session: &Session,
+    ) -> Result<Vec<Curvature>> {
+        let task = self.task.task();
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let max_length = self.reading.max_length(task, config.max_tokens()?)?;
+        let labelled = self
+            .reading
+            .load(task, train, &tokenizer, max_length, None)?;
+        let mut config = config.clone();
+        task.configure(&mut config, labelled.labels.as_ref());
+        let model = TrainableModel::from_dir(dir, config, task.head(), session, 0)?;
+        let examples = &labelled.data.examples;
+        let wanted = self.slices * self.slice_examples;
+        if examples.len() < wanted {
+            return Err(Failure::usage(format!(
+                "--slices {} of --slice-examples {} need {wanted} examples, and {} has {}",
+                self.slices,
+                self.slice_examples,
+                train.display(),
+                examples.len()
+            )));
+        }
+        let numbers: Vec<u32> = (0..wanted as u32).collect();
+        let slices = numbers.chunks(self.slice_examples).map(|slice| {
+            let batches = slice.chunks(32);
+            let batches = batches.map(|numbers| collate(examples, numbers, None));
+            batches.collect::<std::result::Result<Vec<_>, _>>()
+        });
+        let slices = slices.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(curvatures(
+            session,
+            &model,
+            &slices,
+            PowerIteration::default(),
+        )?)
     }
 
     /// The texts of the calibration, tokenized.
@@ -330,6 +444,43 @@ impl Quantize {
         }
         Ok(batches)
     }
+}
+
+/// A layer's curvature and the bits that it got.
+#[derive(Serialize)]
+struct LayerBits<'a> {
+    bits: u8,
+    #[serde(flatten)]
+    curvature: &'a Curvature,
+}
+
+/// A bar for each layer, as high as it is sensitive; darker with more bits.
+fn draw(found: &[Curvature], bits: &[u8]) -> String {
+    let (width, bottom) = (60 + 44 * found.len(), 220.0);
+    let most = found.iter().map(|layer| layer.omega).fold(1e-12, f64::max);
+    let least = bits.iter().min().copied().unwrap_or(0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} 270\" font-family=\"sans-serif\" \
+         font-size=\"12\"><rect width=\"{width}\" height=\"270\" fill=\"white\"/>\
+         <text x=\"20\" y=\"16\">|mean| + deviation of the largest eigenvalue, by layer</text>"
+    );
+    for (i, (layer, &bits)) in found.iter().zip(bits).enumerate() {
+        let height = 180.0 * layer.omega / most;
+        let (x, top) = (40 + 44 * i, bottom - height);
+        let colour = if bits > least { "#1b4965" } else { "#9cc3d5" };
+        svg.push_str(&format!(
+            "<rect x=\"{x}\" y=\"{top:.1}\" width=\"32\" height=\"{height:.1}\" fill=\"{colour}\"/>\
+             <text x=\"{0}\" y=\"{1:.1}\" text-anchor=\"middle\">{2:.3}</text>\
+             <text x=\"{0}\" y=\"238\" text-anchor=\"middle\">{3}</text>\
+             <text x=\"{0}\" y=\"256\" text-anchor=\"middle\">{bits} bits</text>",
+            x + 16,
+            top - 4.0,
+            layer.omega,
+            layer.layer,
+        ));
+    }
+    svg.push_str("</svg>\n");
+    svg
 }
 
 /// Tokens that run at a time.
