@@ -456,7 +456,7 @@ struct LayerBits<'a> {
 
 /// A bar for each layer, as high as it is sensitive; darker with more bits.
 fn draw(found: &[Curvature], bits: &[u8]) -> String {
-    let (width, bottom) = (60 + 44 * found.len(), 220.0);
+    let (width, bottom) = ((60 + 44 * found.len()).max(420), 220.0);
     let most = found.iter().map(|layer| layer.omega).fold(1e-12, f64::max);
     let least = bits.iter().min().copied().unwrap_or(0);
     let mut svg = format!(
@@ -470,7 +470,7 @@ fn draw(found: &[Curvature], bits: &[u8]) -> String {
         let colour = if bits > least { "#1b4965" } else { "#9cc3d5" };
         svg.push_str(&format!(
             "<rect x=\"{x}\" y=\"{top:.1}\" width=\"32\" height=\"{height:.1}\" fill=\"{colour}\"/>\
-             <text x=\"{0}\" y=\"{1:.1}\" text-anchor=\"middle\">{2:.3}</text>\
+             <text x=\"{0}\" y=\"{1:.1}\" text-anchor=\"middle\">{2:.2}</text>\
              <text x=\"{0}\" y=\"238\" text-anchor=\"middle\">{3}</text>\
              <text x=\"{0}\" y=\"256\" text-anchor=\"middle\">{bits} bits</text>",
             x + 16,
