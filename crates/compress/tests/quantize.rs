@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use bertha_autograd::Session;
 use bertha_compress::{
-    Calibration, CompressError, Method, Quantized, Settings, quantize, sensitivities, spare,
+    Calibration, CompressError, Method, PowerIteration, Quantized, Settings, curvatures, quantize,
+    sensitivities, spare,
 };
 use bertha_kernels::{CodeBook, Exec, GroupRange, Isa};
 use bertha_models::{Config, ForwardOptions, Head, Model, TrainableModel, load, load_checkpoint};
 use bertha_nn::{Batch, QuantizedMatrix, WeightFormat};
 use bertha_tensor::{Checkpoint, Tensor};
+use bertha_train::collate::{Targets, TrainingBatch};
 
 fn golden(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -352,4 +354,48 @@ fn what_cannot_be_is_refused() {
         "{message}"
     );
     assert!(fs::read_dir(dir.path()).unwrap().count() == 2);
+}
+
+/// Along a layer's parameters the loss curves as it was told to, whatever the iteration starts from; and nothing is left
+/// changed.
+#[test]
+fn curvature_is_a_property_of_the_model() {
+    let session = Session::new(Some(2)).unwrap();
+    let dir = golden("roberta_sequence");
+    let config = Config::from_file(dir.join("config.json")).unwrap();
+    let head = config.head();
+    let model = TrainableModel::from_dir(&dir, config, head, &session, 0).unwrap();
+    let values = |model: &TrainableModel| -> Vec<Vec<f32>> {
+        let values = model.parameters.iter().map(|parameter| parameter.value());
+        values
+            .map(|value| value.as_slice::<f32>().unwrap().to_vec())
+            .collect()
+    };
+    let before = values(&model);
+    let slices: Vec<Vec<TrainingBatch>> = vec![vec![TrainingBatch {
+        batch: batch(),
+        targets: Targets::Classes(vec![0, 1, 0]),
+        examples: vec![0, 1, 2],
+    }]];
+    let found = |seed| {
+        let iteration = PowerIteration {
+            most: 60,
+            tolerance: 1e-3,
+            seed,
+        };
+        curvatures(&session, &model, &slices, iteration).unwrap()
+    };
+    let (first, second) = (found(1), found(2));
+    assert!(first.len() >= 2);
+    for (first, second) in first.iter().zip(&second) {
+        let (a, b) = (first.eigenvalues[0], second.eigenvalues[0]);
+        assert!((a - b).abs() < 0.05 * a.abs().max(1e-6), "{a} {b}");
+    }
+    assert_eq!(values(&model), before);
+    assert!(
+        model
+            .parameters
+            .iter()
+            .all(|parameter| !parameter.is_frozen())
+    );
 }

@@ -8,6 +8,7 @@ mod forward;
 mod heads;
 mod info;
 mod input;
+mod quantize;
 mod quickstart;
 mod run;
 mod search;
