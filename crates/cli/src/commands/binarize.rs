@@ -69,7 +69,8 @@ enum Method {
 const HELP: &str = "\
 Examples:
   bertha finetune --task classify --model bert-base --train train.tsv --dev dev.tsv --output sst2
-  bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv --output sst2-binary
+  bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
+      --output sst2-binary
   bertha classify --model sst2-binary \"What a wonderful film.\"
   bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
       --method naive --direction-matching true --epochs 5 --output half
@@ -81,10 +82,11 @@ Defaults:
   10 epochs, batches of 16 examples, learning rate 1e-4 after a tenth of the updates.
 
 Output:
-  The folder is that of a run, as `bertha finetune` leaves it, with the packed model in it. Two lines:
-  the run's, as finetune's, then
+  The folder is that of a run, as `bertha finetune` leaves it, with the packed model in it. Two
+  lines: the run's, as finetune's, then
     {\"output\":\"sst2-binary\",\"bytes\":…,\"bytes_before\":…,\"weights\":…}
-  Checkpoints in the folder hold the weights that are trained, as floats; `bertha evaluate` runs both.";
+  Checkpoints in the folder hold the weights that are trained, as floats; `bertha evaluate` runs
+  both.";
 
 #[derive(Serialize)]
 struct Line<'a> {
