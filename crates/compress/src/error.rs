@@ -6,6 +6,7 @@ use bertha_autograd::AutogradError;
 use bertha_models::ModelError;
 use bertha_nn::NnError;
 use bertha_tensor::{FileError, TensorError};
+use bertha_train::TrainError;
 
 /// Why a model could not be made small.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +62,17 @@ pub enum CompressError {
     Autograd(#[from] AutogradError),
     /// Training refused something.
     #[error(transparent)]
-    Train(#[from] bertha_train::TrainError),
+    Train(Box<TrainError>),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// A tensor could not be made or read as asked.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+impl From<TrainError> for CompressError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
 }
