@@ -19,6 +19,7 @@
 //! | build layers | [`nn`] |
 //! | compute gradients | [`autograd`] |
 //! | train | `train`, with the feature of that name |
+//! | make a model smaller | `compress`, with the feature of that name |
 //! | hold and exchange numbers | [`tensor`] |
 //!
 //! A model folder is Hugging Face's: `config.json`, `model.safetensors`, `tokenizer.json` or
@@ -26,6 +27,8 @@
 #![forbid(unsafe_code)]
 
 pub use bertha_autograd as autograd;
+#[cfg(feature = "compress")]
+pub use bertha_compress as compress;
 pub use bertha_kernels as kernels;
 pub use bertha_models as models;
 pub use bertha_nn as nn;
