@@ -252,3 +252,19 @@ fn a_student_learns_from_its_teacher() {
     }
     assert!(reached + 3 >= model.parameters.len(), "{reached} learn");
 }
+
+#[test]
+fn windows_are_not_dropped_in_silence() {
+    let session = Session::new(Some(1)).unwrap();
+    for folder in ["families/longformer_sequence", "families/mpnet_sequence"] {
+        let model = student(folder, Binarization::BiBert, &session);
+        let found = model
+            .model
+            .forward(&session.no_grad(), &batch(), &ForwardOptions::default());
+        let message = found.err().unwrap().to_string();
+        assert!(
+            message.contains("cannot be binarized"),
+            "{folder}: {message}"
+        );
+    }
+}

@@ -141,6 +141,13 @@ impl SelfAttention {
         }
         session.tap(&qkv);
         if let Some(binarization) = self.binarization {
+            if self.pattern != Pattern::Full || context.bias.is_some() {
+                return Err(NnError::Batch(
+                    "a model whose attention sees windows or blocks, or has a bias by distance, cannot be binarized: \
+                     attention of bits sees whole sequences"
+                        .into(),
+                ));
+            }
             let attention = BinaryAttention {
                 binarization,
                 heads: self.heads,
