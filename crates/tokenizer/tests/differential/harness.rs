@@ -100,6 +100,26 @@ impl Both {
         }
     }
 
+    /// Asserts that both give the same ids and offsets in characters, and nothing else, for the sake of time; returns
+    /// the number of tokens.
+    pub fn check_ids_and_offsets(&self, text: &str) -> usize {
+        let options = EncodeOptions::default();
+        let ours = self.ours.encode(text, &options);
+        let ours = ours.unwrap_or_else(|error| panic!("{}: {error}: {text:?}", self.name));
+        let theirs = self.theirs(text.into(), &options);
+        let theirs = theirs.unwrap_or_else(|error| panic!("{}: {error}: {text:?}", self.name));
+        assert_eq!(ours.ids(), theirs.get_ids(), "{}: {text:?}", self.name);
+        let offsets = ours.offsets().iter().map(|o| (o.0 as usize, o.1 as usize));
+        assert!(
+            offsets.eq(theirs.get_offsets().iter().copied()),
+            "{}: offsets of {text:?}",
+            self.name
+        );
+        let ids = self.ours.encode_ids(text, &options);
+        assert_eq!(ids.expect("what encodes has ids"), ours.ids(), "{text:?}");
+        ours.len()
+    }
+
     fn check_offsets(&self, input: Input<'_>, options: &EncodeOptions) {
         let ours = self.ours.encode(input, options);
         let theirs = self.theirs(input, options);

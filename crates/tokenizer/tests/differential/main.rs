@@ -6,6 +6,7 @@ mod chains;
 mod characters;
 mod charsmap;
 mod components;
+mod corpora;
 mod decoding;
 mod harness;
 mod models;

@@ -1,5 +1,5 @@
-//! The vocabularies of RoBERTa, GPT-2, XLM-R and ALBERT, where `BERTHA_VOCABULARIES` names a folder that has them:
-//! `roberta-base/vocab.json` and `merges.txt`, `gpt2/tokenizer.json`, `xlm-roberta-base/unigram.tsv` (id, piece, score),
+//! The vocabularies of BERT, RoBERTa, GPT-2, XLM-R and ALBERT, where `BERTHA_VOCABULARIES` names a folder that has them:
+//! `bert-base-uncased/vocab.txt`, `bert-base-cased/vocab.txt`, `roberta-base/vocab.json` and `merges.txt`, `gpt2/tokenizer.json`, `xlm-roberta-base/unigram.tsv` (id, piece, score),
 //! `albert-base/spiece.model`.
 //!
 //! ```text
@@ -18,6 +18,7 @@ use crate::harness::Both;
 use crate::models::{assembled, byte_level, marked_text, metaspace, roberta, template};
 use crate::random::config;
 use crate::real_text::{TEXTS, check_text};
+use crate::recipes::{normalizer, tokenizer_json};
 use crate::texts::{plain_options, truncating_options};
 
 fn file(name: &str) -> PathBuf {
@@ -63,49 +64,41 @@ fn roberta_model() -> Value {
     json!({"type": "BPE", "vocab": vocab, "merges": merges})
 }
 
-#[test]
-#[ignore = "needs vocabularies: see the head of this file"]
-fn roberta_and_modern_bert() {
+/// BERT's tokenizer over `bert-base-uncased/vocab.txt` or `bert-base-cased/vocab.txt`.
+pub fn bert(name: &str, lowercase: bool) -> Both {
+    let vocabulary = text(&format!("{name}/vocab.txt"));
+    let vocabulary: Vec<&str> = vocabulary.lines().collect();
+    let normalizer = normalizer(true, true, None, lowercase);
+    Both::new(name, &tokenizer_json(&vocabulary, normalizer))
+}
+
+pub fn roberta_base() -> Both {
     let model = roberta_model();
-    let decoder = byte_level(true, true, true);
     let json = assembled(
         &model,
         json!({"pre_tokenizer": byte_level(false, true, true),
-        "post_processor": roberta(&model, true, false), "decoder": decoder}),
+        "post_processor": roberta(&model, true, false), "decoder": byte_level(true, true, true)}),
     );
-    let both = Both::new("roberta-base", &json).ignore_later_types();
-    check(&both);
-    // The folder is the same tokenizer.
-    let folder = Tokenizer::from_dir(file("roberta-base")).expect("the folder loads");
-    for (_, text) in TEXTS {
-        let options = EncodeOptions::default();
-        assert_eq!(
-            folder.encode(text, &options).unwrap(),
-            both.ours.encode(text, &options).unwrap()
-        );
-    }
+    Both::new("roberta-base", &json).ignore_later_types()
+}
+
+/// ModernBERT's normalizer, template and tokens of spaces; its own vocabulary is not among the files.
+pub fn modern_bert() -> Both {
+    let model = roberta_model();
     let mut json = assembled(
         &model,
         json!({"normalizer": {"type": "NFC"}, "pre_tokenizer": byte_level(false, true, true),
-        "post_processor": template(&model), "decoder": decoder}),
+        "post_processor": template(&model), "decoder": byte_level(true, true, true)}),
     );
     let added = json["added_tokens"].as_array_mut().expect("a list");
     added.extend((2..25).map(|n| {
         json!({"id": 60_000 + n, "content": " ".repeat(n), "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": true, "special": false})
     }));
-    check(&Both::new("ModernBERT over GPT-2's vocabulary", &json).ignore_later_types());
+    Both::new("ModernBERT over GPT-2's vocabulary", &json).ignore_later_types()
 }
 
-#[test]
-#[ignore = "needs vocabularies: see the head of this file"]
-fn gpt2() {
-    check(&Both::from_json("gpt2", &text("gpt2/tokenizer.json")));
-}
-
-#[test]
-#[ignore = "needs vocabularies: see the head of this file"]
-fn xlm_roberta() {
+pub fn xlm_roberta_base() -> Both {
     let mut vocab = vec![json!(["<s>", 0.0])];
     for line in text("xlm-roberta-base/unigram.tsv").lines() {
         let mut fields = line.split('\t');
@@ -125,7 +118,43 @@ fn xlm_roberta() {
         json!({"normalizer": {"type": "Sequence", "normalizers": [map, strip, spaces]},
         "pre_tokenizer": metaspace("always", true), "post_processor": template(&model), "decoder": metaspace("always", true)}),
     );
-    check(&Both::new("xlm-roberta-base", &json).ignore_later_types());
+    Both::new("xlm-roberta-base", &json).ignore_later_types()
+}
+
+#[test]
+#[ignore = "needs vocabularies: see the head of this file"]
+fn bert_base() {
+    check(&bert("bert-base-uncased", true));
+    check(&bert("bert-base-cased", false));
+}
+
+#[test]
+#[ignore = "needs vocabularies: see the head of this file"]
+fn roberta_and_modern_bert() {
+    let both = roberta_base();
+    check(&both);
+    // The folder is the same tokenizer.
+    let folder = Tokenizer::from_dir(file("roberta-base")).expect("the folder loads");
+    for (_, text) in TEXTS {
+        let options = EncodeOptions::default();
+        assert_eq!(
+            folder.encode(text, &options).unwrap(),
+            both.ours.encode(text, &options).unwrap()
+        );
+    }
+    check(&modern_bert());
+}
+
+#[test]
+#[ignore = "needs vocabularies: see the head of this file"]
+fn gpt2() {
+    check(&Both::from_json("gpt2", &text("gpt2/tokenizer.json")));
+}
+
+#[test]
+#[ignore = "needs vocabularies: see the head of this file"]
+fn xlm_roberta() {
+    check(&xlm_roberta_base());
 }
 
 /// `albert-json/tokenizer.json` is what `transformers` 5.24 makes of `albert-base/spiece.model`:

@@ -24,7 +24,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// A runner of as many cases as the environment asks for, divided by `texts`.
-fn runner(texts: u64) -> TestRunner {
+pub fn runner(texts: u64) -> TestRunner {
     let cases = setting("BERTHA_SOAK_CASES").unwrap_or(1_000_000) / texts;
     let seed = setting("BERTHA_SOAK_SEED").unwrap_or_else(|| RandomState::new().hash_one(0_u64));
     println!("{cases} cases of {texts} texts, seed {seed} (BERTHA_SOAK_SEED={seed} repeats them)");
