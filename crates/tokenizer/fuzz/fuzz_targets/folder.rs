@@ -10,7 +10,11 @@ const FILES: [&[&str]; 5] = [
     &["vocab.json", "merges.txt", "tokenizer_config.json"],
     &["spiece.model", "tokenizer_config.json"],
     &["sentencepiece.bpe.model", "config.json"],
-    &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"],
+    &[
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ],
 ];
 const END: &[u8] = b"\n====\n";
 

@@ -4,7 +4,12 @@
 use bertha_tokenizer::{EncodeOptions, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 
-const TEXTS: [&str; 4] = ["", "The river, élan!", " 東京 [MASK]\u{301}\u{200d}<s> 12", "a\0\u{e000}ﷺ\n\n  x"];
+const TEXTS: [&str; 4] = [
+    "",
+    "The river, élan!",
+    " 東京 [MASK]\u{301}\u{200d}<s> 12",
+    "a\0\u{e000}ﷺ\n\n  x",
+];
 
 fuzz_target!(|data: &[u8]| {
     let Ok(tokenizer) = Tokenizer::from_json(data) else {

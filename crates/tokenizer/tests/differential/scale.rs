@@ -133,6 +133,39 @@ fn deep_runs_of_combining_marks() {
     }
 }
 
+/// What a hundred megabytes in one text take, beside a hundred texts of one.
+#[test]
+#[ignore = "needs 7 GiB of memory; prints times, which are no test's business"]
+fn a_hundred_megabytes() {
+    let options = EncodeOptions::default();
+    let word = |n: usize| format!("river{} ", n % 100_003);
+    let mut megabyte: String = (0..).map(word).take(MEGABYTE / 8).collect();
+    megabyte.truncate(MEGABYTE);
+    megabyte.push('\n');
+    for name in ["uncased", "cased"] {
+        let ours = &named(name).ours;
+        let text = megabyte.repeat(100);
+        for with_offsets in [false, true] {
+            let count = |text: &str| {
+                if with_offsets {
+                    ours.encode(text, &options).expect("it encodes").len()
+                } else {
+                    ours.encode_ids(text, &options).expect("it encodes").len()
+                }
+            };
+            let start = std::time::Instant::now();
+            let apart: usize = (0..100).map(|_| count(&megabyte) - 2).sum();
+            let middle = std::time::Instant::now();
+            assert_eq!(count(&text) - 2, apart);
+            println!(
+                "{name}, offsets {with_offsets}: a hundred texts {:?}, one text {:?}",
+                middle - start,
+                middle.elapsed()
+            );
+        }
+    }
+}
+
 #[test]
 fn windows_of_a_megabyte() {
     let text = "the river met the sea. ".repeat(MEGABYTE / 23);
