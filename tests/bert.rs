@@ -43,7 +43,7 @@ fn every_tensor_matches_transformers_on_every_instruction_set() {
             let session = Session::from_exec(Exec::with_isa(isa, 2));
             let model = load(&folder, &session).unwrap();
             let outputs = model.forward(&session, &batch, &options()).unwrap();
-            let tensors = named(&outputs, &batch, columns);
+            let tensors = named(model.info(), &outputs, &batch, columns);
             let mut names: Vec<_> = expected.names().map(str::to_owned).collect();
             for (name, found) in &tensors {
                 // transformers' heads do not give the encoder's own outputs.

@@ -26,7 +26,7 @@ fn outputs(dir: &Path, batch: &Batch, columns: usize) -> Vec<(String, Tensor)> {
     let session = Session::new(Some(2)).unwrap();
     let model = load(dir, &session).unwrap();
     let outputs = model.forward(&session, batch, &ForwardOptions::default());
-    named(&outputs.unwrap(), batch, columns)
+    named(model.info(), &outputs.unwrap(), batch, columns)
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn fixtures() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(&root).expect("tests/golden/families is in the repository");
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 52, "fixtures are missing from {root:?}");
+    assert!(folders.len() >= 55, "fixtures are missing from {root:?}");
     folders
 }
 
@@ -56,7 +56,7 @@ fn every_tensor_matches_transformers_on_every_instruction_set() {
             let session = Session::from_exec(Exec::with_isa(isa, 2));
             let model = load(&folder, &session).unwrap();
             let outputs = model.forward(&session, &batch, &options).unwrap();
-            let found = named(&outputs, &batch, columns);
+            let found = named(model.info(), &outputs, &batch, columns);
             for name in expected.names() {
                 if name == "loss" || name.starts_with("grad.") {
                     continue;
@@ -96,11 +96,21 @@ fn gradients(folder: &Path, inputs: &Checkpoint) -> (Tensor, Vec<(String, Option
         let places = tensor(name).to_vec::<i64>().unwrap();
         places.into_iter().map(|place| place as u32).collect()
     };
-    let (classes, replaced, starts, ends);
+    let (classes, pairs, replaced, starts, ends);
     let targets = match head {
         Head::SequenceClassification => {
             classes = tensor("labels").to_vec::<i64>().unwrap();
             Targets::Classes(&classes)
+        }
+        Head::PreTraining => {
+            let [_, label] = trainable.model.info().pair_names();
+            classes = batch.pack(&tensor("labels")).unwrap();
+            pairs = tensor(label).to_vec::<i64>().unwrap();
+            Targets::PreTraining {
+                tokens: &classes,
+                pairs: &pairs,
+                pairs_reduction: Reduction::Mean,
+            }
         }
         Head::ReplacedTokenDetection => {
             replaced = (batch.pack(&tensor("labels")).unwrap().iter())
@@ -178,7 +188,7 @@ fn losses_and_gradients_match_pytorch() {
         let wanted = expected.names().filter(|name| name.starts_with("grad."));
         assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
     }
-    assert!(checked >= 43, "{checked} fixtures with labels");
+    assert!(checked >= 46, "{checked} fixtures with labels");
 }
 
 #[test]

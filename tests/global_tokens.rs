@@ -27,7 +27,7 @@ fn last(folder: &str, rule: GlobalRule, places: Option<&[Vec<u32>]>) -> bertha::
         ..ForwardOptions::default()
     };
     let outputs = model.forward(&session, &batch, &options).unwrap();
-    named(&outputs, &batch, columns).remove(0).1
+    named(model.info(), &outputs, &batch, columns).remove(0).1
 }
 
 #[test]

@@ -115,10 +115,18 @@ CASES = {
     "nomic_bert_masked_lm": ("NomicBertForMaskedLM", NOMIC_BERT),
     "nomic_bert_sequence": ("NomicBertForSequenceClassification", dict(NOMIC_BERT, **LABELS)),
     "nomic_bert_token": ("NomicBertForTokenClassification", dict(NOMIC_BERT, hidden_act="gelu", **LABELS)),
+    "bert_pretraining": ("BertForPreTraining", dict(BERT_KEYS, pad_token_id=0)),
+    "albert_pretraining": ("AlbertForPreTraining", ALBERT),
+    "big_bird_pretraining": ("BigBirdForPreTraining", dict(BIG_BIRD, attention_type="original_full")),
 }
 
 
 SPARSE = ["big_bird_base", "big_bird_masked_lm", "big_bird_full_masked_lm", "big_bird_token", "big_bird_question"]
+PAIR_LABELS = {
+    "BertForPreTraining": "next_sentence_label",
+    "AlbertForPreTraining": "sentence_order_label",
+    "BigBirdForPreTraining": "next_sentence_label",
+}
 # Cases with global tokens of their own.
 GLOBAL = ["longformer_base", "longformer_global_masked_lm", "longformer_token"]
 
@@ -187,6 +195,12 @@ def labels_of(model, inputs, seed):
     name = type(model).__name__
     if name.endswith("SequenceClassification"):
         return {"labels": torch.randint(0, model.config.num_labels, (len(ids),), generator=g)}
+    if name in PAIR_LABELS:
+        chosen = (torch.rand(ids.shape, generator=g) < 0.5) & real
+        chosen[0, 0] = True
+        tokens = torch.randint(0, model.config.vocab_size, ids.shape, generator=g)
+        pairs = torch.randint(0, 2, (len(ids),), generator=g)
+        return {"labels": torch.where(chosen, tokens, -100), PAIR_LABELS[name]: pairs}
     if name.endswith("ForPreTraining"):
         return {"labels": torch.where(real, torch.randint(0, 2, ids.shape, generator=g), 0)}
     classes = {"ForMaskedLM": model.config.vocab_size, "ForTokenClassification": model.config.num_labels}

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bertha::models::Outputs;
+use bertha::models::{ModelInfo, Outputs};
 use bertha::nn::Batch;
 use bertha::tensor::{Checkpoint, Tensor};
 
@@ -19,7 +19,12 @@ pub fn read_batch(folder: &Path) -> (Batch, usize) {
 }
 
 /// Every tensor of a forward pass under `transformers`' name, token rows padded back.
-pub fn named(outputs: &Outputs, batch: &Batch, columns: usize) -> Vec<(String, Tensor)> {
+pub fn named(
+    info: &ModelInfo,
+    outputs: &Outputs,
+    batch: &Batch,
+    columns: usize,
+) -> Vec<(String, Tensor)> {
     let pad = |tensor: &Tensor| batch.pad(tensor, columns).unwrap();
     let mut tensors = vec![(
         "last_hidden_state".to_owned(),
@@ -36,7 +41,14 @@ pub fn named(outputs: &Outputs, batch: &Batch, columns: usize) -> Vec<(String, T
         } else {
             logits.clone()
         };
-        tensors.push(("logits".to_owned(), logits));
+        let name = match outputs.pair_logits {
+            Some(_) => "prediction_logits",
+            None => "logits",
+        };
+        tensors.push((name.to_owned(), logits));
+    }
+    if let Some(pairs) = &outputs.pair_logits {
+        tensors.push((info.pair_names()[0].to_owned(), pairs.tensor().clone()));
     }
     for (name, logits) in [
         ("start_logits", &outputs.start_logits),

@@ -2,7 +2,7 @@
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerNames, Projections, Up, Widen};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
+use crate::heads::{HeadNames, MaskedLmNames, PairNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const ALBERT: Family = Family {
@@ -42,6 +42,10 @@ pub(crate) const ALBERT: Family = Family {
         transform: false,
         spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
+        pairs: Some(PairNames {
+            out: "sop_classifier.classifier",
+            dropout: true,
+        }),
     },
 };
 

@@ -2,7 +2,7 @@
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
+use crate::heads::{HeadNames, MaskedLmNames, PairNames, SequenceNames, SpanNames};
 
 pub(crate) const BERT: Family = Family {
     model_type: "bert",
@@ -22,5 +22,9 @@ pub(crate) const BERT: Family = Family {
         transform: false,
         spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
+        pairs: Some(PairNames {
+            out: "cls.seq_relationship",
+            dropout: false,
+        }),
     },
 };

@@ -5,7 +5,7 @@ use bertha_nn::{BlockPattern, Pattern};
 
 use crate::encoder::{EncoderConfig, EncoderNames, Keys, LayerKind, MAX_SIZE};
 use crate::family::Family;
-use crate::heads::{HeadNames, MaskedLmNames, SequenceNames, SpanNames};
+use crate::heads::{HeadNames, MaskedLmNames, PairNames, SequenceNames, SpanNames};
 use crate::{Config, ModelError};
 
 pub(crate) const BIG_BIRD: Family = Family {
@@ -36,6 +36,10 @@ pub(crate) const BIG_BIRD: Family = Family {
             out: "qa_classifier.qa_outputs",
         },
         discriminator: None,
+        pairs: Some(PairNames {
+            out: "cls.seq_relationship",
+            dropout: false,
+        }),
     },
 };
 

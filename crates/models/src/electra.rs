@@ -38,6 +38,7 @@ pub(crate) const ELECTRA: Family = Family {
             "discriminator_predictions.dense",
             "discriminator_predictions.dense_prediction",
         ]),
+        pairs: None,
     },
 };
 

@@ -139,6 +139,7 @@ impl Model for Transformer {
         let mut outputs = Outputs {
             pooler_output: None,
             logits: None,
+            pair_logits: None,
             start_logits: None,
             end_logits: None,
             hidden_states,

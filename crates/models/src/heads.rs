@@ -23,6 +23,8 @@ pub(crate) struct HeadNames {
     pub(crate) spans: SpanNames,
     /// The layers that tell replaced tokens, where there is such a head.
     pub(crate) discriminator: Option<[&'static str; 2]>,
+    /// What scores pairs of segments in pre-training, where there is such a head.
+    pub(crate) pairs: Option<PairNames>,
 }
 
 /// `out(dropout(act(dense(first token))))`.
@@ -39,6 +41,13 @@ pub(crate) enum SequenceNames {
     },
     /// It is the masked LM's, with its norm.
     Transformed { out: &'static str },
+}
+
+/// `out(dropout(tanh(pooler(first token))))`.
+pub(crate) struct PairNames {
+    pub(crate) out: &'static str,
+    /// Whether values that the last layer reads are dropped, as a classifier's.
+    pub(crate) dropout: bool,
 }
 
 /// What scores the ends of spans.
@@ -99,6 +108,15 @@ pub(crate) enum HeadLayers {
         activation: Activation,
         out: Linear,
     },
+    PreTraining(Box<PreTraining>),
+}
+
+/// The masked LM's head and that of pairs.
+pub(crate) struct PreTraining {
+    masked_lm: MaskedLm,
+    pooler: Linear,
+    dropout: f32,
+    out: Linear,
 }
 
 /// [`SpanNames::Block`], loaded.
@@ -250,6 +268,15 @@ impl HeadLayers {
                     }))
                 }
             },
+            Head::PreTraining => {
+                let pairs = names.pairs.as_ref().ok_or_else(absent)?;
+                Self::PreTraining(Box::new(PreTraining {
+                    masked_lm: MaskedLm::load(&names.masked_lm, from)?,
+                    out: linear(pairs.out, 2)?,
+                    pooler: pooler(names.pooler.ok_or_else(absent)?)?,
+                    dropout: if pairs.dropout { classifier } else { 0.0 },
+                }))
+            }
             Head::ReplacedTokenDetection => {
                 let [dense, out] = names.discriminator.ok_or_else(absent)?;
                 Self::Discriminator {
@@ -340,8 +367,17 @@ impl HeadLayers {
             }
             Self::MaskedLm(head) => {
                 let rows = wanted_rows(session, x, options)?;
-                let rows = head.transform.forward(session, rows)?;
-                outputs.logits = Some(head.decoder.forward(session, &rows)?);
+                outputs.logits = Some(head.forward(session, rows)?);
+            }
+            Self::PreTraining(head) => {
+                let rows = wanted_rows(session, x, options)?;
+                let first = ops::gather_rows(session, x, batch.first_tokens())?;
+                outputs.logits = Some(head.masked_lm.forward(session, rows)?);
+                let pooler = &head.pooler;
+                let pooled = pooler.forward_with(session, &first, Activation::Tanh, None)?;
+                outputs.pooler_output = Some(pooled.clone());
+                let pooled = ops::dropout(session, pooled, head.dropout)?;
+                outputs.pair_logits = Some(head.out.forward(session, &pooled)?);
             }
             Self::Discriminator {
                 dense,
@@ -359,16 +395,24 @@ impl HeadLayers {
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         let layers = match self {
-            Self::Base { pooler } => [pooler.as_ref(), None],
-            Self::MaskedLm(head) => [Some(&head.transform.dense), Some(&head.decoder)],
-            Self::Sequence { dense, out, .. } | Self::Discriminator { dense, out, .. } => {
-                [Some(dense), Some(out)]
+            Self::Base { pooler } => [pooler.as_ref(), None, None, None],
+            Self::MaskedLm(head) => {
+                let [dense, decoder] = head.linears();
+                [Some(dense), Some(decoder), None, None]
             }
-            Self::BlockSpans(head) => [Some(&head.out), None],
-            Self::Tokens { transform, out, .. } | Self::Spans { transform, out, .. } => [
-                transform.as_ref().map(|transform| &transform.dense),
-                Some(out),
-            ],
+            Self::PreTraining(head) => {
+                let [dense, decoder] = head.masked_lm.linears();
+                let pairs = [Some(&head.pooler), Some(&head.out)];
+                [Some(dense), Some(decoder), pairs[0], pairs[1]]
+            }
+            Self::Sequence { dense, out, .. } | Self::Discriminator { dense, out, .. } => {
+                [Some(dense), Some(out), None, None]
+            }
+            Self::BlockSpans(head) => [Some(&head.out), None, None, None],
+            Self::Tokens { transform, out, .. } | Self::Spans { transform, out, .. } => {
+                let dense = transform.as_ref().map(|transform| &transform.dense);
+                [dense, Some(out), None, None]
+            }
         };
         layers.into_iter().flatten()
     }
@@ -376,6 +420,7 @@ impl HeadLayers {
     fn norm(&self) -> Option<&LayerNorm> {
         match self {
             Self::MaskedLm(head) => Some(&head.transform.norm),
+            Self::PreTraining(head) => Some(&head.masked_lm.transform.norm),
             Self::Sequence { norm, .. } => norm.as_ref(),
             Self::Tokens { transform, .. } | Self::Spans { transform, .. } => {
                 transform.as_ref().map(|transform| &transform.norm)
@@ -391,6 +436,7 @@ impl HeadLayers {
         let own = linears + self.norm().map_or(0, LayerNorm::parameters);
         match self {
             Self::MaskedLm(head) => own - head.shared,
+            Self::PreTraining(head) => own - head.masked_lm.shared,
             Self::BlockSpans(head) => own + head.block.parameters(),
             _ => own,
         }
@@ -474,5 +520,14 @@ impl MaskedLm {
             decoder,
             shared: if tied { v * e } else { 0 },
         })
+    }
+
+    fn forward(&self, session: &Session, rows: Var) -> Result<Var, NnError> {
+        let rows = self.transform.forward(session, rows)?;
+        self.decoder.forward(session, &rows)
+    }
+
+    fn linears(&self) -> [&Linear; 2] {
+        [&self.transform.dense, &self.decoder]
     }
 }

@@ -16,6 +16,16 @@ pub enum Targets<'a> {
     MultiLabel(&'a [f32]),
     /// For each value of the logits the number it should be.
     Values(&'a [f32]),
+    /// For each row of the logits a token (−100: none), and for each sequence the class of its pair of segments. The loss
+    /// is the sum of both.
+    PreTraining {
+        /// Tokens, a row of the logits each.
+        tokens: &'a [i64],
+        /// 0: the second segment follows the first; 1: it does not. `[B]`.
+        pairs: &'a [i64],
+        /// What the sum of the pairs' losses is divided by.
+        pairs_reduction: Reduction,
+    },
     /// For each sequence of a batch the tokens, counted from its first, at which its answer starts and ends.
     Spans {
         /// The batch that the model was given.
@@ -52,13 +62,25 @@ pub fn loss(
         return span_loss(session, batch, [(start, starts), (end, ends)], reduction);
     }
     let logits = outputs.logits.clone().ok_or(ModelError::NoLoss { head })?;
+    let cross_entropy = |logits, labels, reduction| {
+        let options = CrossEntropyOptions {
+            reduction,
+            ..CrossEntropyOptions::default()
+        };
+        ops::cross_entropy(session, logits, labels, &options)
+    };
     Ok(match targets {
-        Targets::Classes(labels) => {
-            let options = CrossEntropyOptions {
-                reduction,
-                ..CrossEntropyOptions::default()
-            };
-            ops::cross_entropy(session, logits, labels, &options)?
+        Targets::Classes(labels) => cross_entropy(logits, labels, reduction)?,
+        Targets::PreTraining {
+            tokens,
+            pairs,
+            pairs_reduction,
+        } => {
+            let scores = outputs.pair_logits.clone();
+            let scores = scores.ok_or(ModelError::NoLoss { head })?;
+            let tokens = cross_entropy(logits, tokens, reduction)?;
+            let pairs = cross_entropy(scores, pairs, pairs_reduction)?;
+            ops::add(session, &tokens, &pairs)?
         }
         Targets::MultiLabel(labels) => {
             ops::binary_cross_entropy(session, logits, labels, reduction)?

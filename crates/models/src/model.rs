@@ -21,6 +21,9 @@ pub enum Head {
     QuestionAnswering,
     /// A score for each token to have been replaced (ELECTRA's discriminator).
     ReplacedTokenDetection,
+    /// That of masked LM, and two scores for the whole of a pair of segments: that the second follows the first, and that
+    /// it does not (BERT, BigBird) or that they are swapped (ALBERT).
+    PreTraining,
 }
 
 impl Head {
@@ -29,6 +32,11 @@ impl Head {
         let has = |suffix| class.ends_with(suffix);
         if class == "ElectraForPreTraining" {
             Self::ReplacedTokenDetection
+        } else if matches!(
+            class,
+            "BertForPreTraining" | "AlbertForPreTraining" | "BigBirdForPreTraining"
+        ) {
+            Self::PreTraining
         } else if has("ForMaskedLM") || has("ForPreTraining") {
             Self::MaskedLm
         } else if has("ForSequenceClassification") {
@@ -50,7 +58,7 @@ impl Head {
             Self::SequenceClassification => "ForSequenceClassification",
             Self::TokenClassification => "ForTokenClassification",
             Self::QuestionAnswering => "ForQuestionAnswering",
-            Self::ReplacedTokenDetection => "ForPreTraining",
+            Self::ReplacedTokenDetection | Self::PreTraining => "ForPreTraining",
         };
         format!("{prefix}{suffix}")
     }
@@ -64,6 +72,7 @@ impl Head {
             Self::TokenClassification => "token-classification",
             Self::QuestionAnswering => "question-answering",
             Self::ReplacedTokenDetection => "replaced-token-detection",
+            Self::PreTraining => "pre-training",
         }
     }
 }
@@ -115,6 +124,14 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// What `transformers` calls the scores of pairs ([`Outputs::pair_logits`]) and their labels.
+    pub fn pair_names(&self) -> [&'static str; 2] {
+        match self.model_type {
+            "albert" => ["sop_logits", "sentence_order_label"],
+            _ => ["seq_relationship_logits", "next_sentence_label"],
+        }
+    }
+
     /// Bytes of intermediate tensors that a forward pass over `tokens` tokens holds at its peak: the
     /// input, the feed-forward block's inner vectors and its output, f32.
     pub fn activation_bytes(&self, tokens: usize) -> usize {
@@ -149,6 +166,8 @@ pub struct Outputs {
     pub pooler_output: Option<Var>,
     /// `[T,V]` (or the asked rows), `[B,C]`, `[T,C]` or `[T]` (or the asked rows), by the head.
     pub logits: Option<Var>,
+    /// `[B,2]`, of [`Head::PreTraining`].
+    pub pair_logits: Option<Var>,
     /// `[T]`.
     pub start_logits: Option<Var>,
     /// `[T]`.

@@ -48,6 +48,7 @@ pub(crate) const MODERN_BERT: Family = Family {
         transform: true,
         spans: SpanNames::Plain("classifier"),
         discriminator: None,
+        pairs: None,
     },
 };
 

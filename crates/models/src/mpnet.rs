@@ -46,6 +46,7 @@ pub(crate) const MPNET: Family = Family {
         transform: false,
         spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
+        pairs: None,
     },
 };
 

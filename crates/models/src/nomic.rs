@@ -41,6 +41,7 @@ pub(crate) const NOMIC_BERT: Family = Family {
         transform: false,
         spans: SpanNames::Plain("qa_outputs"),
         discriminator: None,
+        pairs: None,
     },
 };
 

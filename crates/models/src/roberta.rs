@@ -49,6 +49,7 @@ const fn family(
             transform: false,
             spans: SpanNames::Plain("qa_outputs"),
             discriminator: None,
+            pairs: None,
         },
     }
 }

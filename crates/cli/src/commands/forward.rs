@@ -65,6 +65,8 @@ Input:
     labels          as the head's class in transformers takes them: integers [B,T] for a masked LM
                     or a token classifier (-100: no loss), integers [B] for a classifier, floats
                     [B,C] for one of several labels, floats [B] or [B,C] for a regression
+    next_sentence_label (BERT, BigBird), sentence_order_label (ALBERT)
+                    beside labels, for pre-training on pairs: integers [B], 0 or 1
     start_positions, end_positions
                     instead, for question answering: integers [B], the columns where answers start
                     and end; the loss is over a sequence's own tokens, not over padding
@@ -74,6 +76,8 @@ Output:
     last_hidden_state         [B,T,N]
     pooler_output             [B,N], of each sequence's first token that is not padding
     logits                    [B,T,V], [B,C] or [B,T,C], by the head
+    prediction_logits         [B,T,V] in its place, and seq_relationship_logits (ALBERT: sop_logits)
+                              [B,2], for pre-training on pairs
     start_logits, end_logits  [B,T]
     hidden_states.0, .1, …    [B,T,N], with --hidden-states: the embeddings, then each layer
     loss, grad.PARAMETER      with --grad: no dropout; each gradient has its parameter's shape
@@ -86,6 +90,7 @@ const TYPES: &str = "token_type_ids";
 const LABELS: &str = "labels";
 const STARTS: &str = "start_positions";
 const ENDS: &str = "end_positions";
+const PAIRS: [&str; 2] = ["next_sentence_label", "sentence_order_label"];
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -139,6 +144,11 @@ impl Forward {
                     let places = [(STARTS, file.get(STARTS)?), (ENDS, file.get(ENDS)?)];
                     span_loss(&session, &outputs, &batch, &places)
                 }
+                Head::PreTraining => {
+                    let [_, pairs] = model.info().pair_names();
+                    let labels = [(LABELS, file.get(LABELS)?), (pairs, file.get(pairs)?)];
+                    pair_loss(&session, &outputs, &batch, &labels)
+                }
                 _ => head_loss(&session, model.info(), &outputs, &batch, &file.get(LABELS)?),
             };
             let loss = loss.map_err(within)?;
@@ -168,6 +178,7 @@ fn read(file: &Checkpoint, path: &Path, labelled: bool) -> Result<(Batch, usize)
         match name {
             IDS | MASK | TYPES => {}
             LABELS | STARTS | ENDS if labelled => {}
+            name if labelled && PAIRS.contains(&name) => {}
             "position_ids" | "inputs_embeds" | "head_mask" => {
                 return Err(Failure::new(format!(
                     "{}: tensor `{name}` is not supported: expected {IDS}, {MASK} and {TYPES} alone",
@@ -279,6 +290,34 @@ fn head_loss(
     Ok(loss?)
 }
 
+/// The loss of masked tokens and of pairs.
+fn pair_loss(
+    session: &Session,
+    outputs: &Outputs,
+    batch: &Batch,
+    [(name, tokens), (pair_name, pairs)]: &[(&str, Tensor); 2],
+) -> Result<Var> {
+    let wanted = |name: &str, labels: &Tensor, expected: String| {
+        let (dtype, shape) = (labels.dtype(), labels.shape());
+        Failure::new(format!("{name} is {dtype} {shape:?}, expected {expected}"))
+    };
+    let tokens = batch
+        .pack(tokens)
+        .map_err(|_| wanted(name, tokens, "integers [B,T], as input_ids".into()))?;
+    if pairs.dtype().is_float() || pairs.shape() != [batch.len()] {
+        let expected = format!("integers [{}]", batch.len());
+        return Err(wanted(pair_name, pairs, expected));
+    }
+    let pairs = pairs.to_dtype(DType::I64)?.to_vec::<i64>()?;
+    let mean = Reduction::Mean;
+    let targets = Targets::PreTraining {
+        tokens: &tokens,
+        pairs: &pairs,
+        pairs_reduction: mean,
+    };
+    Ok(loss(session, Head::PreTraining, outputs, targets, mean)?)
+}
+
 /// The loss of answers that start and end at given columns.
 fn span_loss(
     session: &Session,
@@ -336,15 +375,16 @@ fn named(
     }
     if let Some(logits) = &outputs.logits {
         let logits = logits.tensor();
-        add(
-            "logits",
-            match info.head {
-                Head::MaskedLm | Head::TokenClassification | Head::ReplacedTokenDetection => {
-                    pad(logits)?
-                }
-                _ => logits.clone(),
-            },
-        );
+        match info.head {
+            Head::MaskedLm | Head::TokenClassification | Head::ReplacedTokenDetection => {
+                add("logits", pad(logits)?);
+            }
+            Head::PreTraining => add("prediction_logits", pad(logits)?),
+            _ => add("logits", logits.clone()),
+        }
+    }
+    if let Some(logits) = &outputs.pair_logits {
+        add(info.pair_names()[0], logits.tensor().clone());
     }
     if let Some(logits) = &outputs.start_logits {
         add("start_logits", pad(logits.tensor())?);
