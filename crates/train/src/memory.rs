@@ -108,7 +108,7 @@ fn targets(head: Head, sequences: usize, length: usize, classes: usize) -> Targe
             Targets::Masked {
                 ids: vec![0; rows.len()],
                 rows,
-                classes: None,
+                classes: (head == Head::PreTraining).then(|| vec![0; sequences]),
             }
         }
     }

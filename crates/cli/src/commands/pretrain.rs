@@ -6,11 +6,13 @@ use bertha_autograd::Session;
 use bertha_models::{Config, TrainableModel};
 use bertha_tokenizer::{SpecialToken, Tokenizer};
 use bertha_train::collate::{
-    BatchSize, Masker, MaskingOptions, PackOptions, Selection, pack_blocks,
+    BatchSize, Masker, MaskingOptions, PackOptions, PairObjective, PairOptions, Selection,
+    pack_blocks, sentence_pairs,
 };
 use bertha_train::data::{Corpus, Examples, read_documents};
+use bertha_train::random::Seed;
 use bertha_train::trainer::{Task, Trainer};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::{Global, positive};
@@ -23,7 +25,8 @@ use crate::failure::{Failure, Result};
 #[command(
     long_about = "Trains a BERT on plain text by masked language modelling: from random weights (--config), or on from \
 an existing model (--model), which adapts it to the texts of a field. Texts are cut into blocks of full \
-length, and other tokens are masked in every epoch.",
+length, and other tokens are masked in every epoch. With --pairs a text is two segments, and the model also learns to \
+tell whether they belong together, as BERT and ALBERT did.",
     after_long_help = HELP
 )]
 pub struct Pretrain {
@@ -51,8 +54,11 @@ pub struct Pretrain {
     #[arg(long, value_name = "N", visible_alias = "max-seq-length", value_parser = positive, help_heading = "Data")]
     max_length: Option<usize>,
     /// Let blocks go on into the next document, so that all are full
-    #[arg(long, help_heading = "Data")]
+    #[arg(long, help_heading = "Data", conflicts_with = "pairs")]
     cross_documents: bool,
+    /// Make pairs of segments in place of blocks, and have the model tell them apart too
+    #[arg(long, value_enum, value_name = "OBJECTIVE", help_heading = "Data")]
+    pairs: Option<Pairs>,
     /// Probability that a token is to be guessed
     #[arg(
         long,
@@ -69,12 +75,23 @@ pub struct Pretrain {
     training: Training,
 }
 
+/// What the second segment of a pair is told apart by.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pairs {
+    /// Whether it follows the first or is from another document (BERT)
+    NextSentence,
+    /// Whether the two are in order or swapped (ALBERT)
+    SentenceOrder,
+}
+
 const HELP: &str = "\
 Examples:
   bertha pretrain --config bert-mini --tokenizer bert-base --data books.txt --output mini
   bertha pretrain --config bert-tiny --tokenizer bert-base --data a.txt b.txt --dev held-out.txt \\
       --steps 20000 --batch-tokens 8192 --learning-rate 5e-4 --warmup-ratio 0.05 --output tiny
   bertha pretrain --model bert-base --data clinical-notes.txt --epochs 3 --output clinical-bert
+  bertha pretrain --config bert-mini --tokenizer bert-base --data books.txt --pairs next-sentence \
+      --output mini             a BertForPreTraining: --data has a sentence a line
   bertha pretrain … --resume        goes on after Ctrl-C or a crash, to the same model
 
 Defaults:
@@ -124,10 +141,10 @@ impl Pretrain {
             Some(length) => length,
             None => positions.min(128),
         };
-        let train = self.blocks(&tokenizer, &self.data, max_length)?;
+        let train = self.examples(&tokenizer, &self.data, max_length)?;
         let dev = match self.dev.is_empty() {
             true => None,
-            false => Some(self.blocks(&tokenizer, &self.dev, max_length)?),
+            false => Some(self.examples(&tokenizer, &self.dev, max_length)?),
         };
         let rate = self.mask_probability;
         let selection = match self.whole_word_masking {
@@ -139,7 +156,10 @@ impl Pretrain {
         };
         let masker = Masker::new(&tokenizer, MaskingOptions::new(selection))?;
         let session = Session::new(training.threads)?;
-        let task = Task::MaskedLm;
+        let task = match self.pairs {
+            None => Task::MaskedLm,
+            Some(_) => Task::PreTraining,
+        };
         let (head, seed) = (task.head(), training.seed);
         let model = match &self.model {
             Some(dir) => TrainableModel::from_dir(dir, config, head, &session, seed)?,
@@ -196,8 +216,8 @@ impl Pretrain {
         Ok(Config::from_json(config.to_string().as_bytes(), name)?)
     }
 
-    /// The texts of files as blocks.
-    fn blocks(
+    /// The texts of files as blocks, or as pairs.
+    fn examples(
         &self,
         tokenizer: &Tokenizer,
         files: &[PathBuf],
@@ -210,17 +230,31 @@ impl Pretrain {
         let first = files.first().map_or(Path::new(""), PathBuf::as_path);
         let corpus = Corpus::from_documents(tokenizer, &documents);
         let corpus = corpus.map_err(|error| within(first, &error))?;
-        let options = PackOptions {
-            cross_documents: self.cross_documents,
-            ..PackOptions::new(max_length)
+        let examples = match self.pairs {
+            None => {
+                let options = PackOptions {
+                    cross_documents: self.cross_documents,
+                    ..PackOptions::new(max_length)
+                };
+                pack_blocks(tokenizer, &corpus, &options)
+            }
+            Some(pairs) => {
+                let objective = match pairs {
+                    Pairs::NextSentence => PairObjective::NextSentence,
+                    Pairs::SentenceOrder => PairObjective::SentenceOrder,
+                };
+                let options = PairOptions::new(max_length, objective);
+                let seed = Seed::new(self.training.seed);
+                sentence_pairs(tokenizer, &corpus, &options, seed, 0)
+            }
         };
-        let blocks = pack_blocks(tokenizer, &corpus, &options)?;
-        match blocks.is_empty() {
+        let examples = examples.map_err(|error| within(first, &error))?;
+        match examples.is_empty() {
             true => Err(Failure::new(format!(
                 "{}: there is no text",
                 first.display()
             ))),
-            false => Ok(blocks),
+            false => Ok(examples),
         }
     }
 }

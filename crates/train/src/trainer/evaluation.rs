@@ -6,7 +6,7 @@ use bertha_autograd::Session;
 use bertha_models::{ForwardOptions, Model};
 
 use super::Task;
-use super::loss::{labelled_rows, loss_of, loss_terms};
+use super::loss::{Loss, labelled_rows, loss_of, loss_terms, pair_loss};
 use crate::TrainError;
 use crate::collate::{BatchSize, Masker, Sampler, SamplerOptions, Targets, TrainingBatch, collate};
 use crate::data::{Examples, Question, mark};
@@ -75,6 +75,7 @@ pub fn evaluate(
     let sampler = Sampler::new(examples.lengths(), options, seed)?;
     let mut found = Found::default();
     let (mut loss, mut terms) = (0.0, 0);
+    let (mut pair_sum, mut pairs) = (0.0, 0);
     for numbers in sampler.epoch(0) {
         let masking = masker.map(|masker| (masker, seed, MASK_EPOCH));
         let batch = collate(examples, &numbers, masking)?;
@@ -102,13 +103,29 @@ pub fn evaluate(
             let labelled = bertha_autograd::ops::gather_rows(&session, logits, &rows)?;
             outputs.logits = Some(labelled);
         }
+        // Of pairs the mean over all, not over batches.
+        let scored = outputs.pair_logits.take();
+        if let (Some(scored), Targets::Masked { classes, .. }) = (scored, &batch.targets) {
+            let classes = classes.as_deref().unwrap_or_default();
+            if !classes.is_empty() {
+                let sum = pair_loss(&session, &scored, classes, 0.0, 1.0)?;
+                pair_sum += Loss::new(sum)?.value;
+                pairs += classes.len();
+            }
+        }
         loss += loss_of(&session, outputs, &batch, 1.0, 0.0)?.value;
         terms += count;
     }
     let mut scores = found.scores(task, model, data)?;
-    let mean = loss / terms as f64;
-    if task == Task::MaskedLm {
+    let mut mean = loss / terms as f64;
+    if task.masks() {
         scores.insert("perplexity".into(), mean.exp());
+    }
+    if pairs > 0 {
+        let pair_loss = pair_sum / pairs as f64;
+        scores.insert("masked_loss".into(), mean);
+        scores.insert("pair_loss".into(), pair_loss);
+        mean += pair_loss;
     }
     scores.insert("loss".into(), mean);
     Ok(scores)
@@ -124,6 +141,8 @@ struct Found {
     /// Logits of ends.
     ends: Vec<f32>,
     masked: TokenLoss,
+    /// Pairs of segments that were told apart.
+    pairs: TokenLoss,
     /// The tags at words, by sentence: (gold, predicted).
     tags: BTreeMap<usize, (Vec<i32>, Vec<u32>)>,
 }
@@ -153,7 +172,12 @@ impl Found {
             Targets::MultiLabel { .. } | Targets::Scores { .. } => {
                 self.values.extend(logits()?.as_slice()?);
             }
-            Targets::Masked { ids, .. } => {
+            Targets::Masked { ids, classes, .. } => {
+                if let (Some(scores), Some(classes)) = (&outputs.pair_logits, classes) {
+                    let guesses = scores.as_slice()?.chunks(2).map(largest);
+                    let right = guesses.zip(classes).filter(|(a, b)| a == *b).count();
+                    self.pairs.add(0.0, right as u64, classes.len() as u64);
+                }
                 let guesses = best()?;
                 let right = guesses.iter().zip(ids).filter(|(a, b)| a == b).count();
                 self.masked.add(0.0, right as u64, ids.len() as u64);
@@ -199,6 +223,10 @@ impl Found {
         let labels = &model.info().labels;
         Ok(match task {
             Task::MaskedLm => named(&[("accuracy", self.masked.accuracy())]),
+            Task::PreTraining => named(&[
+                ("accuracy", self.masked.accuracy()),
+                ("pair_accuracy", self.pairs.accuracy()),
+            ]),
             Task::Classify => {
                 let gold: Vec<u32> = all
                     .map(|example| examples.class(example).unwrap_or(0) as u32)

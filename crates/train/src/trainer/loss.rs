@@ -86,6 +86,9 @@ pub fn loss_terms(batch: &TrainingBatch) -> usize {
 /// numbers; the sum of the single losses divided by `over` (see [`loss_terms`]). Logits are computed only for
 /// the tokens that have a label. A batch without any label has no loss.
 ///
+/// Where masked tokens come with the classes of pairs, and the model scores pairs, the mean of the batch's pairs is added,
+/// with the weight that the batch's tokens have in `over`: of one batch alone the loss is the sum of both means.
+///
 /// # Errors
 /// When the model has another head than the targets need, or a class that it does not know.
 pub fn batch_loss(
@@ -144,7 +147,21 @@ pub fn loss_of(
         Targets::Classes(labels) => {
             classes(logits, labels.iter().map(|&label| label.into()).collect())?
         }
-        Targets::Masked { ids, .. } => classes(logits, ids.iter().map(|&id| id.into()).collect())?,
+        Targets::Masked {
+            ids,
+            classes: pairs,
+            ..
+        } => {
+            let tokens = classes(logits, ids.iter().map(|&id| id.into()).collect())?;
+            match (&outputs.pair_logits, pairs) {
+                (Some(scores), Some(pairs)) => {
+                    let share = over * pairs.len() as f64 / ids.len() as f64;
+                    let pairs = pair_loss(session, scores, pairs, label_smoothing, share)?;
+                    ops::add(session, &tokens, &pairs)?
+                }
+                _ => tokens,
+            }
+        }
         Targets::Tokens(labels) => {
             let labelled = labels.iter().filter(|&&label| label >= 0);
             classes(logits, labelled.map(|&label| label.into()).collect())?
@@ -173,6 +190,28 @@ pub fn loss_of(
         }
     };
     Loss::new(root)
+}
+
+/// The loss of pairs of segments, the sum divided by `over`.
+pub(super) fn pair_loss(
+    session: &Session,
+    scores: &Var,
+    classes: &[u32],
+    label_smoothing: f32,
+    over: f64,
+) -> Result<Var, TrainError> {
+    let options = CrossEntropyOptions {
+        label_smoothing,
+        class_weights: None,
+        reduction: Reduction::SumOver(over),
+    };
+    let classes: Vec<i64> = classes.iter().map(|&class| class.into()).collect();
+    Ok(ops::cross_entropy(
+        session,
+        scores.clone(),
+        &classes,
+        &options,
+    )?)
 }
 
 fn no_head(what: &str) -> TrainError {

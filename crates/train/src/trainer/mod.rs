@@ -161,7 +161,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What masks tokens; needed for [`Task::MaskedLm`].
+    /// What masks tokens; needed where [`Task::masks`].
     #[must_use]
     pub fn masker(mut self, masker: Masker) -> Self {
         self.masker = Some(masker);

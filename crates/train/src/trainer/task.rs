@@ -11,6 +11,8 @@ use crate::data::LabelMap;
 pub enum Task {
     /// To guess masked tokens (pre-training).
     MaskedLm,
+    /// To guess masked tokens, and whether the second segment of a pair follows the first (pre-training).
+    PreTraining,
     /// To put texts, or pairs of texts, into one class of several.
     Classify,
     /// To say of each class whether a text belongs to it.
@@ -28,16 +30,22 @@ impl Task {
     pub fn head(self) -> Head {
         match self {
             Self::MaskedLm => Head::MaskedLm,
+            Self::PreTraining => Head::PreTraining,
             Self::Classify | Self::MultiLabel | Self::Regress => Head::SequenceClassification,
             Self::Tag => Head::TokenClassification,
             Self::Answer => Head::QuestionAnswering,
         }
     }
 
+    /// Whether tokens are masked for it.
+    pub fn masks(self) -> bool {
+        matches!(self, Self::MaskedLm | Self::PreTraining)
+    }
+
     /// The measure that the best model is chosen by, unless another is asked for.
     pub fn metric(self) -> &'static str {
         match self {
-            Self::MaskedLm => "loss",
+            Self::MaskedLm | Self::PreTraining => "loss",
             Self::Classify => "accuracy",
             Self::MultiLabel => "micro_f1",
             Self::Regress => "mean_squared_error",

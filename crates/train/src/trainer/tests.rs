@@ -351,7 +351,7 @@ fn learns(task: Task, labels: &[&str], data: EvaluationData, expected: &[&str]) 
     let seed = crate::random::Seed::new(options.seed);
     let model = model(&session, task, labels, 0.0);
     let masker = Masker::new(&tokenizer(), MaskingOptions::default()).unwrap();
-    let masker = (task == Task::MaskedLm).then_some(masker);
+    let masker = task.masks().then_some(masker);
     let (encoder, mask) = (model.model.as_ref(), masker.as_ref());
     let before = evaluate(&session, encoder, task, &data, mask, (64, seed)).unwrap();
     let mut trainer = Trainer::new(session, model, task, data.examples.clone(), options);
@@ -377,6 +377,17 @@ fn every_task_learns() {
         plain.clone().into(),
         &["accuracy", "perplexity"],
     );
+    // The class is that of a pair here: whether a word is in the text.
+    let pairs = plain.clone().with_classes(&classes).unwrap();
+    let scores = learns(
+        Task::PreTraining,
+        &[],
+        pairs.into(),
+        &["accuracy", "masked_loss", "pair_loss", "perplexity"],
+    );
+    assert!(scores["pair_accuracy"] > 0.9, "{scores:?}");
+    let sum = scores["masked_loss"] + scores["pair_loss"];
+    assert!((scores["loss"] - sum).abs() < 1e-9, "{scores:?}");
 
     let both: Vec<u8> = classes
         .iter()
@@ -486,6 +497,7 @@ fn the_loss_of_spans_is_the_mean_over_sequences() {
         last_hidden_state: Var::constant(Tensor::zeros(bertha_tensor::DType::F32, &[1]).unwrap()),
         pooler_output: None,
         logits: None,
+        pair_logits: None,
         start_logits: Some(start.var()),
         end_logits: Some(end.var()),
         hidden_states: Vec::new(),

@@ -12,7 +12,7 @@ use bertha_tensor::Tensor;
 use serde_json::{Value, json};
 
 use super::checkpoint::{State, checkpoints, prune, write_text};
-use super::{End, Every, Outcome, Plan, Progress, Scores, Signal, Task, Trainer, loss_terms};
+use super::{End, Every, Outcome, Plan, Progress, Scores, Signal, Trainer, loss_terms};
 use crate::TrainError;
 use crate::collate::{Batches, Sampler, TrainingBatch, collate, deal};
 use crate::collective::plan_buckets;
@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
     pub(super) fn start(trainer: Trainer<'a>) -> Result<Self, TrainError> {
         let options = &trainer.options;
         options.check()?;
-        if (trainer.task == Task::MaskedLm) != trainer.masker.is_some() {
+        if trainer.task.masks() != trainer.masker.is_some() {
             return Err(TrainError::Setting {
                 setting: "the masker",
                 found: match trainer.masker {
