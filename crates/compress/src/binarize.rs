@@ -9,6 +9,7 @@ use bertha_tensor::Tensor;
 use serde_json::json;
 
 use crate::folder::{LayerReport, weight_error};
+use crate::names::{is_in_pooler, is_word_table, layer_of};
 use crate::{CompressError, Quantized, linear_layers};
 
 /// The configuration of a binarized model, trained or packed.
@@ -46,8 +47,9 @@ pub fn pack_binarized(
     };
     for parameter in &model.parameters {
         let (name, value) = (parameter.name(), parameter.value());
-        let table = name.ends_with("word_embeddings.weight");
-        let layer = linear.iter().any(|weight| ends_as(name, weight)) && is_binarized(name);
+        let table = is_word_table(name);
+        let inside = layer_of(name).is_some() || is_in_pooler(name);
+        let layer = inside && linear.iter().any(|weight| ends_as(name, weight));
         if !table && !layer {
             packed.tensors.insert(name.to_owned(), value);
             continue;
@@ -56,12 +58,6 @@ pub fn pack_binarized(
         put(&mut packed, name, &value, &matrix)?;
     }
     Ok(packed)
-}
-
-/// Whether a linear layer is one of those that binarization reaches.
-fn is_binarized(name: &str) -> bool {
-    let mut parts = name.split('.');
-    parts.any(|part| matches!(part, "layer" | "layers" | "albert_layers" | "h" | "pooler"))
 }
 
 /// Whether a parameter is the weight that a checkpoint calls so, with or without the prefix of its family.

@@ -18,7 +18,7 @@ pub struct Distillation {
     teacher: Box<dyn Model>,
     /// Share of the task's own loss.
     pub hard: f64,
-    /// Whether similarities of queries, of keys and of values are matched.
+    /// Whether similarities of queries, of keys and of values are matched. Not with activation checkpointing.
     pub directions: bool,
     /// Whether the embeddings and the layers' outputs are matched.
     pub hidden: bool,
@@ -74,6 +74,16 @@ impl Objective for Distillation {
         let terms = loss_terms(batch);
         if terms == 0 {
             return Ok(None);
+        }
+        if self.directions && session.checkpoints() {
+            // What is tapped of a layer that is computed anew is not on the tape.
+            return Err(TrainError::Setting {
+                setting: "direction matching",
+                found:
+                    "activation checkpointing, which keeps no gradient of queries, keys and values"
+                        .into(),
+                expected: "one or the other".into(),
+            });
         }
         let (teacher, wanted) = tapped(&session.no_grad(), &*self.teacher, batch)?;
         let (student, tracked) = tapped(session, model, batch)?;

@@ -1,17 +1,17 @@
 //! The walk over a model's weights, and what it leaves.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use bertha_autograd::Session;
 use bertha_kernels::GroupRange;
-use bertha_models::{Config, Model, ModelError};
+use bertha_models::{Config, Model, write_folder};
 use bertha_nn::{QuantizedMatrix, WeightFormat};
-use bertha_tensor::{AtomicFile, Checkpoint, DType, Tensor, save_safetensors};
+use bertha_tensor::{Checkpoint, DType, Tensor};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::names::is_table;
 use crate::scaling::{awq_factors, scaled, smooth_factors};
 use crate::{Calibration, CompressError, Method, Settings, gptq, linear_layers, round_to_nearest};
 
@@ -68,19 +68,14 @@ impl Quantized {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), CompressError> {
-        let dir = dir.as_ref();
         let tensors = self.tensors.iter();
         let tensors: Vec<_> = tensors.map(|(name, tensor)| (&**name, tensor)).collect();
-        save_safetensors(
-            dir.join("model.safetensors"),
+        Ok(write_folder(
+            dir.as_ref(),
+            &self.config,
             &tensors,
             Some(&self.metadata),
-        )?;
-        let path = dir.join("config.json");
-        let mut file = AtomicFile::create(&path)?;
-        let written = file.write_all(self.config.to_json().as_bytes());
-        written.map_err(|source| ModelError::Write { file: path, source })?;
-        Ok(file.commit()?)
+        )?)
     }
 }
 
@@ -196,11 +191,6 @@ fn within(format: WeightFormat, columns: usize) -> WeightFormat {
         },
         WeightFormat::Int8 | WeightFormat::Binary => format,
     }
-}
-
-/// Whether a tensor is a table of embeddings.
-fn is_table(name: &str) -> bool {
-    name.ends_with("embeddings.weight")
 }
 
 struct Walk<'a> {

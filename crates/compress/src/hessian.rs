@@ -9,6 +9,7 @@ use bertha_train::trainer::{batch_loss, loss_terms};
 use serde::Serialize;
 
 use crate::CompressError;
+use crate::names::layer_of;
 
 /// How sensitive a layer is.
 #[derive(Clone, Debug, Serialize)]
@@ -204,17 +205,6 @@ fn gradient(
     Ok(all)
 }
 
-/// The number of the layer that a parameter belongs to.
-pub fn layer_of(name: &str) -> Option<usize> {
-    let mut parts = name.split('.');
-    while let Some(part) = parts.next() {
-        if matches!(part, "layer" | "layers" | "albert_layer_groups" | "h") {
-            return parts.next()?.parse().ok();
-        }
-    }
-    None
-}
-
 /// Bits for each layer, such that their mean is at most `average`: the whole number below it for all, one more for as many
 /// of the most sensitive as that allows. Of equals the first come first.
 pub fn assign_bits(omegas: &[f64], average: f64) -> Vec<u8> {
@@ -266,15 +256,5 @@ mod tests {
         assert_eq!(assign_bits(&eigenvalues, 3.0), [3; 12]);
         assert_eq!(assign_bits(&[1.0, 1.0, 1.0], 2.34), [3, 2, 2]);
         assert_eq!(omega(&[-3.0, -1.0]), 3.0);
-    }
-
-    #[test]
-    fn names_say_which_layer() {
-        assert_eq!(
-            layer_of("bert.encoder.layer.11.output.dense.bias"),
-            Some(11)
-        );
-        assert_eq!(layer_of("layers.3.mlp.Wi.weight"), Some(3));
-        assert_eq!(layer_of("bert.pooler.dense.weight"), None);
     }
 }

@@ -23,6 +23,7 @@ mod error;
 mod folder;
 mod gptq;
 mod hessian;
+mod names;
 mod rounding;
 mod scaling;
 mod sensitivity;
@@ -34,9 +35,8 @@ pub use distillation::{Distillation, direction_loss, similarity_losses};
 pub use error::CompressError;
 pub use folder::{LayerReport, Quantized, quantize};
 pub use gptq::gptq;
-pub use hessian::{
-    Curvature, PowerIteration, assign_bits, curvatures, largest_eigenvalue, layer_of,
-};
+pub use hessian::{Curvature, PowerIteration, assign_bits, curvatures, largest_eigenvalue};
+pub use names::layer_of;
 pub use rounding::round_to_nearest;
 pub use sensitivity::{Sensitivity, sensitivities, spare};
 pub use settings::{Method, Settings};

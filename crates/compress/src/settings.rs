@@ -6,6 +6,7 @@ use bertha_kernels::{CodeBook, GroupRange};
 use bertha_nn::WeightFormat;
 
 use crate::CompressError;
+use crate::names::layer_of;
 
 /// How values become codes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,7 +91,7 @@ impl Settings {
             return Some(format);
         }
         let kept = self.spared.contains(name) || self.keep.iter().any(|part| name.contains(part));
-        (!kept && (self.heads || is_in_layer(name))).then_some(self.format)
+        (!kept && (self.heads || layer_of(name).is_some())).then_some(self.format)
     }
 
     /// The format of a table; none where it stays as it is.
@@ -118,10 +119,4 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-/// Whether a weight belongs to one of the encoder's layers.
-fn is_in_layer(name: &str) -> bool {
-    let mut parts = name.split('.');
-    parts.any(|part| matches!(part, "layer" | "layers" | "albert_layers" | "h"))
 }

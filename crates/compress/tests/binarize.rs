@@ -251,6 +251,12 @@ fn a_student_learns_from_its_teacher() {
         reached += usize::from(values.iter().any(|&value| value != 0.0));
     }
     assert!(reached + 3 >= model.parameters.len(), "{reached} learn");
+
+    // Tapped values of a layer that is computed anew would lead to no gradient.
+    let session = session.checkpointing(true).training(3, 0);
+    let refused = objective.loss(&session, &*model.model, &batch, 3.0, 0.0);
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("activation checkpointing"), "{message}");
 }
 
 #[test]

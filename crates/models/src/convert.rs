@@ -67,7 +67,7 @@ impl Converted {
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), ModelError> {
         let tensors = self.tensors.iter();
         let tensors: Vec<_> = tensors.map(|(name, tensor)| (&**name, tensor)).collect();
-        write_folder(dir.as_ref(), &self.config, &tensors)
+        write_folder(dir.as_ref(), &self.config, &tensors, None)
     }
 }
 

@@ -39,4 +39,4 @@ pub use globals::GlobalRule;
 pub use loss::{Targets, loss};
 pub use model::{ForwardOptions, Head, Model, ModelInfo, Outputs, ProblemType};
 pub use registry::{Architecture, REGISTRY, architecture};
-pub use training::TrainableModel;
+pub use training::{TrainableModel, write_folder};

@@ -1,5 +1,6 @@
 //! Models whose parameters can be trained, and saving them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -97,17 +98,21 @@ impl TrainableModel {
             .collect();
         let tensors: Vec<(&str, &Tensor)> =
             values.iter().map(|(name, value)| (*name, value)).collect();
-        write_folder(dir.as_ref(), &self.config, &tensors)
+        write_folder(dir.as_ref(), &self.config, &tensors, None)
     }
 }
 
 /// Writes `config.json` and `model.safetensors` into a folder that exists: each appears whole or not at all.
-pub(crate) fn write_folder(
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_folder(
     dir: &Path,
     config: &Config,
     tensors: &[(&str, &Tensor)],
+    metadata: Option<&BTreeMap<String, String>>,
 ) -> Result<(), ModelError> {
-    save_safetensors(dir.join("model.safetensors"), tensors, None)?;
+    save_safetensors(dir.join("model.safetensors"), tensors, metadata)?;
     let path = dir.join("config.json");
     let mut file = AtomicFile::create(&path)?;
     let written = file.write_all(config.to_json().as_bytes());
