@@ -9,7 +9,10 @@ use bertha_compress::{
     Calibration, CompressError, Method, PowerIteration, Quantized, Settings, curvatures, quantize,
     sensitivities, spare,
 };
-use bertha_kernels::{CodeBook, Exec, GroupRange, Isa};
+use bertha_kernels::{
+    CodeBook, DynamicScales, Exec, Group, GroupRange, Isa, decode_group, dynamic_map, encode_group,
+    fit_group,
+};
 use bertha_models::{Config, ForwardOptions, Head, Model, TrainableModel, load, load_checkpoint};
 use bertha_nn::{Batch, QuantizedMatrix, WeightFormat};
 use bertha_tensor::{Checkpoint, Tensor};
@@ -398,4 +401,81 @@ fn curvature_is_a_property_of_the_model() {
             .iter()
             .all(|parameter| !parameter.is_frozen())
     );
+}
+
+/// Codes, scales and values of nf4 and fp4 in blocks of 64, and double quantization, beside bitsandbytes.
+#[test]
+fn four_bits_are_those_of_bitsandbytes() {
+    let file = golden("../bitsandbytes/expected.safetensors");
+    let expected = Checkpoint::open(file).unwrap();
+    let floats = |name: &str| expected.get(name).unwrap().to_vec::<f32>().unwrap();
+    let bytes = |name: &str| expected.get(name).unwrap().to_vec::<u8>().unwrap();
+    // Theirs was computed in f32.
+    for (level, expected) in dynamic_map().iter().zip(floats("dynamic_map")) {
+        assert!(
+            (level - expected).abs() <= 1.2e-7 * expected.abs(),
+            "{level} {expected}"
+        );
+    }
+    let w = floats("w");
+    for (name, book) in [("nf4", CodeBook::Nf4), ("fp4", CodeBook::Fp4)] {
+        let (mut codes, mut scales, mut values) =
+            (vec![0; w.len()], Vec::new(), vec![0.0; w.len()]);
+        let blocks = w
+            .chunks(64)
+            .zip(codes.chunks_mut(64))
+            .zip(values.chunks_mut(64));
+        for ((block, codes), values) in blocks {
+            let group = fit_group(book, block, GroupRange::MinMax, None);
+            encode_group(book, block, group, codes);
+            decode_group(book, codes, group, values);
+            scales.push(group.scale);
+        }
+        // Of fp4's two codes for 0 theirs takes the negative one, 8.
+        let same = |(&a, &b): (&u8, &u8)| a == b || book == CodeBook::Fp4 && (a, b) == (0, 8);
+        let theirs = bytes(&format!("{name}.codes"));
+        assert!(codes.iter().zip(&theirs).all(same), "{name}: other codes");
+        assert_eq!(scales, floats(&format!("{name}.scales")), "{name}");
+        assert_eq!(values, floats(&format!("{name}.values")), "{name}");
+
+        let double = DynamicScales::encode(&scales);
+        assert_eq!(
+            double.codes,
+            bytes(&format!("{name}.double.codes")),
+            "{name}"
+        );
+        let theirs = [
+            format!("{name}.double.offset"),
+            format!("{name}.double.scales"),
+        ];
+        let [offset, magnitudes] = theirs.map(|name| floats(&name));
+        // Sums of scales in another order.
+        for (found, expected) in [
+            (double.mean, offset[0]),
+            (double.magnitudes[0], magnitudes[0]),
+        ] {
+            assert!(
+                (found - expected).abs() <= 2e-7 * expected,
+                "{name}: {found} {expected}"
+            );
+        }
+        let scales = double.decode().unwrap();
+        let expected = floats(&format!("{name}.double.values"));
+        for (row, ((codes, scale), expected)) in codes
+            .chunks(64)
+            .zip(scales)
+            .zip(expected.chunks(64))
+            .enumerate()
+        {
+            let mut values = [0.0; 64];
+            decode_group(book, codes, Group { scale, zero: 0 }, &mut values);
+            for (found, expected) in values.iter().zip(expected) {
+                let near = 1e-5 * magnitudes[0].abs();
+                assert!(
+                    (found - expected).abs() <= near,
+                    "{name}, block {row}: {found} {expected}"
+                );
+            }
+        }
+    }
 }
