@@ -76,8 +76,8 @@ Output:
     last_hidden_state         [B,T,N]
     pooler_output             [B,N], of each sequence's first token that is not padding
     logits                    [B,T,V], [B,C] or [B,T,C], by the head
-    prediction_logits         [B,T,V] in its place, and seq_relationship_logits (ALBERT: sop_logits)
-                              [B,2], for pre-training on pairs
+    prediction_logits         [B,T,V] in its place, for pre-training on pairs, and
+    seq_relationship_logits   [B,2] (of ALBERT: sop_logits)
     start_logits, end_logits  [B,T]
     hidden_states.0, .1, …    [B,T,N], with --hidden-states: the embeddings, then each layer
     loss, grad.PARAMETER      with --grad: no dropout; each gradient has its parameter's shape

@@ -90,8 +90,8 @@ Examples:
   bertha pretrain --config bert-tiny --tokenizer bert-base --data a.txt b.txt --dev held-out.txt \\
       --steps 20000 --batch-tokens 8192 --learning-rate 5e-4 --warmup-ratio 0.05 --output tiny
   bertha pretrain --model bert-base --data clinical-notes.txt --epochs 3 --output clinical-bert
-  bertha pretrain --config bert-mini --tokenizer bert-base --data books.txt --pairs next-sentence \
-      --output mini             a BertForPreTraining: --data has a sentence a line
+  bertha pretrain --config bert-mini --tokenizer bert-base --data books.txt \\
+      --pairs next-sentence --output mini       --data has a sentence a line
   bertha pretrain … --resume        goes on after Ctrl-C or a crash, to the same model
 
 Defaults:
