@@ -23,9 +23,9 @@ ROOT = HERE.parent.parent
 # Folder: task of bertha, ending of the files, measure, epochs, learning rate, longest example.
 TASKS = {
     "sst2": ("classify", "tsv", "accuracy", 1, 5e-5, 64),
-    "ag_news": ("classify", "tsv", "accuracy", 2, 5e-5, 64),
-    "wnut17": ("tag", "conll", "f1", 3, 1e-4, 128),
-    "squad": ("answer", "json", "f1", 2, 1e-4, 256),
+    "ag_news": ("classify", "tsv", "accuracy", 1, 5e-5, 64),
+    "wnut17": ("tag", "conll", "f1", 2, 1e-4, 128),
+    "squad": ("answer", "json", "f1", 2, 1e-4, 192),
 }
 STRIDE = 64
 BATCH = 32

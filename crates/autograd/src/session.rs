@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bertha_kernels::{Dropout, Exec, KernelError};
+use bertha_kernels::{Dropout, Exec, KernelError, PackedFormat};
 use bertha_tensor::{DType, Pool, Tensor};
 
+use crate::saved::Saved;
 use crate::{AutogradError, Var};
 
 /// The resources of one user of the engine: an instruction set, a thread budget, a buffer pool.
@@ -23,6 +24,46 @@ pub struct Session {
     checkpoints: bool,
     observer: Option<Observer>,
     taps: Option<Taps>,
+    precision: Precision,
+    /// The tensor that was kept last, and what was kept of it.
+    latest: Arc<Mutex<Option<(Tensor, Saved)>>>,
+}
+
+/// What products are computed of, and what is kept for the backward pass. Parameters, gradients, sums, norms, softmax and
+/// losses are f32 in any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// Linear layers and attention multiply operands rounded to bf16 and sum in f32; activations are kept for the backward
+    /// pass, and the weights of linear layers for products, as bf16: half the memory.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name, `f32` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The precision of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::Bf16]
+            .into_iter()
+            .find(|precision| precision.name() == name)
+    }
+
+    /// The format of the weights of linear layers.
+    pub(crate) fn packed_format(self) -> PackedFormat {
+        match self {
+            Self::F32 => PackedFormat::F32,
+            Self::Bf16 => PackedFormat::Bf16,
+        }
+    }
 }
 
 /// Takes the queries, keys and values of each layer that runs, `[T,3·H·D]`, in the order of the layers.
@@ -61,7 +102,28 @@ impl Session {
             checkpoints: false,
             observer: None,
             taps: None,
+            precision: Precision::F32,
+            latest: Arc::default(),
         }
+    }
+
+    /// The same resources for passes in another precision. Models that learn take it from pass to pass.
+    #[must_use]
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Self {
+            precision,
+            ..self.clone()
+        }
+    }
+
+    /// What products are computed of.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What was kept last.
+    pub(crate) fn latest(&self) -> &Mutex<Option<(Tensor, Saved)>> {
+        &self.latest
     }
 
     /// The same resources for passes that keep only the inputs of a model's layers for the backward pass, which computes

@@ -8,7 +8,7 @@ use bertha_kernels::{
 };
 use bertha_tensor::{DType, Tensor};
 
-use crate::{AutogradError, Parameter, Session};
+use crate::{AutogradError, Parameter, Precision, Session};
 
 /// The weight `W[N,K]` of a linear layer and its bias `[N]`.
 ///
@@ -225,8 +225,8 @@ impl LinearWeight {
         self.n * self.k + if bias { self.n } else { 0 }
     }
 
-    /// Bytes in memory: of the packed form, and of the parameters where there are any.
-    pub fn bytes(&self) -> usize {
+    /// Bytes in memory: of the packed form, and of the parameters where there are any, in passes of a precision.
+    pub fn bytes(&self, precision: Precision) -> usize {
         let bias = self.numel() - self.n * self.k;
         match &*self.form {
             Form::Packed { weight, .. } => weight.bytes() + bias * size_of::<f32>(),
@@ -239,7 +239,14 @@ impl LinearWeight {
                 weight.bytes() + scale + bias * size_of::<f32>()
             }
             // Parameters, and both packed forms.
-            Form::Trained { .. } => (3 * self.n * self.k + 2 * bias) * size_of::<f32>(),
+            Form::Trained { .. } => {
+                let packed = match precision {
+                    Precision::F32 => size_of::<f32>(),
+                    Precision::Bf16 => size_of::<u16>(),
+                };
+                let float = size_of::<f32>();
+                self.n * self.k * (float + 2 * packed) + 2 * bias * float
+            }
         }
     }
 
@@ -350,12 +357,14 @@ fn up_to_date(
     k: usize,
     packed: &Mutex<Option<Arc<Packed>>>,
 ) -> Result<Arc<Packed>, AutogradError> {
+    let format = session.precision().packed_format();
     let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
     // Versions first: a value that changes in between is packed once more the next time.
     let versions: Vec<u64> = parameters(parts).map(Parameter::version).collect();
     if let Some(packed) = &*packed
         && packed.versions == versions
         && packed.forward.isa() == session.exec().isa()
+        && packed.forward.format() == format
     {
         return Ok(Arc::clone(packed));
     }
@@ -374,7 +383,7 @@ fn up_to_date(
     let reusable = packed
         .take()
         .and_then(|old| Arc::try_unwrap(old).ok())
-        .filter(|old| old.forward.isa() == exec.isa());
+        .filter(|old| old.forward.isa() == exec.isa() && old.forward.format() == format);
     let fresh = match reusable {
         Some(mut old) => {
             old.forward.repack(exec, &sources);
@@ -387,8 +396,8 @@ fn up_to_date(
         }
         None => Packed {
             versions,
-            forward: PackedWeights::pack_stacked(exec, &sources, k),
-            transposed: PackedWeights::pack_transposed(exec, &sources, k),
+            forward: PackedWeights::pack_stacked(exec, &sources, k, format),
+            transposed: PackedWeights::pack_transposed(exec, &sources, k, format),
             bias,
         },
     };

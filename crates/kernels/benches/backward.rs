@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use bertha_kernels::{
     Activation, Adam, AttentionDropout, AttentionGradients, AttentionShape, CrossEntropy, Dropout,
-    Epilogue, Exec, Labels, Mask, PackedWeights, Parameter, Segments, Strided, WeightSource,
-    activate, activate_backward, adam, attention_backward, attention_keeping, column_sums,
-    cross_entropy, default_threads, dropout, gemm, gemm_tn, layer_norm_backward,
+    Epilogue, Exec, Labels, Mask, PackedFormat, PackedWeights, Parameter, Segments, Strided,
+    WeightSource, activate, activate_backward, adam, attention_backward, attention_keeping,
+    column_sums, cross_entropy, default_threads, dropout, gemm, gemm_tn, layer_norm_backward,
     layer_norm_keeping, softmax, squared_norm,
 };
 use roof::{for_each_budget, print_row, ramp};
@@ -32,8 +32,8 @@ fn products(exec: &Exec) {
         let (x, dy, w) = (ramp(t * k, 7), ramp(t * n, 11), ramp(n * k, 13));
         let flops = 2.0 * (t * n * k) as f64;
         let source = [(WeightSource::F32(&w), n)];
-        let weights = PackedWeights::pack_stacked(exec, &source, k);
-        let transposed = PackedWeights::pack_transposed(exec, &source, k);
+        let weights = PackedWeights::pack_stacked(exec, &source, k, PackedFormat::F32);
+        let transposed = PackedWeights::pack_transposed(exec, &source, k, PackedFormat::F32);
         let (mut y, mut dx, mut dw) = (vec![0.0; t * n], vec![0.0; t * k], vec![0.0; n * k]);
         let cells = |name| format!("{t} × {n} × {k} | {name}");
         print_row(exec, &cells("Y = X·Wᵀ"), flops, || {

@@ -18,6 +18,7 @@
 
 mod activation;
 mod attention;
+mod bf16;
 mod binary;
 mod buffer;
 mod cores;
@@ -46,6 +47,7 @@ pub use attention::{
     RelativeBias, Segments, Strided, attention, attention_backward, attention_keeping,
     masked_attention, masked_attention_backward,
 };
+pub use bf16::{from_bf16, round_to_bf16, to_bf16};
 pub use binary::{
     Attends, BinaryAttentionShape, BinaryWeights, binarize_rows, binarize_rows_backward,
     binary_attention, gemm_binary, pack_signs,
@@ -58,9 +60,9 @@ pub use error::KernelError;
 pub use exec::Exec;
 pub use float::Float;
 pub use gemm::{
-    Epilogue, Int8Weights, LowBitSource, LowBitWeights, Matrix, PackedWeights, WeightSource,
-    batched_matmul, column_sums, gemm, gemm_int8, gemm_keeping, gemm_low_bit, gemm_tn, matmul,
-    quantize_row_int8,
+    Epilogue, Int8Weights, LowBitSource, LowBitWeights, Matrix, PackedFormat, PackedWeights,
+    WeightSource, batched_matmul, column_sums, gemm, gemm_int8, gemm_keeping, gemm_low_bit,
+    gemm_tn, matmul, quantize_row_int8,
 };
 pub use isa::Isa;
 pub use loss::{CrossEntropy, Labels, binary_cross_entropy, cross_entropy, mean_squared_error};

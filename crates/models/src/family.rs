@@ -67,6 +67,7 @@ impl Family {
             classes: labels.len(),
         };
         let layers = HeadLayers::load(head, &self.heads, self.model_type, &source)?;
+        let precision = weights.session().precision();
         let info = ModelInfo {
             model_type: self.model_type,
             head,
@@ -79,7 +80,7 @@ impl Family {
             labels,
             problem_type: config.problem_type()?,
             parameters: encoder.parameters() + layers.parameters(),
-            weight_bytes: encoder.bytes() + layers.bytes(),
+            weight_bytes: encoder.bytes(precision) + layers.bytes(precision),
         };
         Ok(Box::new(Transformer {
             encoder,

@@ -1,6 +1,6 @@
 //! What stands on top of an encoder: the heads of the BERT family, whose names and small differences are data.
 
-use bertha_autograd::{Session, Var, ops};
+use bertha_autograd::{Precision, Session, Var, ops};
 use bertha_nn::{
     Activation, Batch, Bias, Embeddings, FeedForward, Initial, LayerNorm, Linear, NnError, Pooling,
     Weights,
@@ -442,11 +442,12 @@ impl HeadLayers {
         }
     }
 
-    /// Bytes of the weights.
-    pub(crate) fn bytes(&self) -> usize {
-        let linears: usize = self.linears().map(Linear::bytes).sum();
+    /// Bytes of the weights, in passes of a precision.
+    pub(crate) fn bytes(&self, precision: Precision) -> usize {
+        let linears = self.linears().map(|linear| linear.bytes(precision));
+        let linears: usize = linears.sum();
         let block = match self {
-            Self::BlockSpans(head) => head.block.bytes(),
+            Self::BlockSpans(head) => head.block.bytes(precision),
             _ => 0,
         };
         linears + block + self.norm().map_or(0, LayerNorm::parameters) * size_of::<f32>()

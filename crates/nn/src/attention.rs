@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bertha_autograd::ops::{self, Projections};
-use bertha_autograd::{Session, Var};
+use bertha_autograd::{Precision, Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
 use crate::binary_attention::BinaryAttention;
@@ -238,8 +238,8 @@ impl SelfAttention {
         self.linears().map(Linear::parameters).sum()
     }
 
-    /// Bytes of the weights.
-    pub fn bytes(&self) -> usize {
-        self.linears().map(Linear::bytes).sum()
+    /// Bytes of the weights, in passes of a precision.
+    pub fn bytes(&self, precision: Precision) -> usize {
+        self.linears().map(|linear| linear.bytes(precision)).sum()
     }
 }

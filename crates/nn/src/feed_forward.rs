@@ -1,6 +1,6 @@
 //! The position-wise feed-forward block.
 
-use bertha_autograd::{Session, Var, ops};
+use bertha_autograd::{Precision, Session, Var, ops};
 use bertha_kernels::Activation;
 
 use crate::{Linear, NnError};
@@ -66,8 +66,8 @@ impl FeedForward {
         self.up.parameters() + self.down.parameters()
     }
 
-    /// Bytes of the weights.
-    pub fn bytes(&self) -> usize {
-        self.up.bytes() + self.down.bytes()
+    /// Bytes of the weights, in passes of a precision.
+    pub fn bytes(&self, precision: Precision) -> usize {
+        self.up.bytes(precision) + self.down.bytes(precision)
     }
 }

@@ -1,7 +1,11 @@
 //! The fully connected layer.
 
-use bertha_autograd::{LinearPart, LinearWeight, Parameter, QuantizedWeight, Session, Var, ops};
-use bertha_kernels::{Activation, BinaryWeights, Int8Weights, LowBitWeights, PackedWeights};
+use bertha_autograd::{
+    LinearPart, LinearWeight, Parameter, Precision, QuantizedWeight, Session, Var, ops,
+};
+use bertha_kernels::{
+    Activation, BinaryWeights, Int8Weights, LowBitWeights, PackedFormat, PackedWeights,
+};
 use bertha_tensor::Tensor;
 
 use crate::initializer::Initial;
@@ -98,7 +102,12 @@ impl Linear {
                 .iter()
                 .map(|tensor| Ok((source(tensor)?, outputs_each)))
                 .collect::<Result<Vec<_>, NnError>>()?;
-            let weight = PackedWeights::pack_stacked(first.session().exec(), &sources, inputs);
+            let weight = PackedWeights::pack_stacked(
+                first.session().exec(),
+                &sources,
+                inputs,
+                PackedFormat::F32,
+            );
             LinearWeight::packed(weight, stacked_bias(parts, outputs_each, bias)?)?
         };
         for part in parts {
@@ -281,9 +290,9 @@ impl Linear {
         self.weight.numel()
     }
 
-    /// Bytes that the weight and the bias take in memory.
-    pub fn bytes(&self) -> usize {
-        self.weight.bytes()
+    /// Bytes that the weight and the bias take in memory, in passes of a precision.
+    pub fn bytes(&self, precision: Precision) -> usize {
+        self.weight.bytes(precision)
     }
 }
 
@@ -342,7 +351,7 @@ fn stacked_quantized(
         .iter()
         .map(|tensor| Ok((source(tensor)?, tensor.shape()[0])))
         .collect::<Result<Vec<_>, NnError>>()?;
-    let weight = PackedWeights::pack_stacked(session.exec(), &sources, inputs);
+    let weight = PackedWeights::pack_stacked(session.exec(), &sources, inputs, PackedFormat::F32);
     Ok(LinearWeight::packed(weight, bias)?)
 }
 

@@ -36,7 +36,7 @@ const PROBE: usize = 64;
 /// Predicts the memory of an update over batches of `tokens` tokens, in sequences of `length`, with the head that the
 /// model has; of a masked LM 15 % of the tokens are to be guessed. The model computes two small batches for it.
 ///
-/// Dropout is on, and activation checkpointing as the session says. The kernels' own scratch memory, which does not depend
+/// Dropout is on; activation checkpointing and the precision are the session's, which the model was made with. The kernels' own scratch memory, which does not depend
 /// on the batch, is not counted.
 ///
 /// # Errors
@@ -56,7 +56,8 @@ pub fn step_memory(
         session.exec().isa(),
         session.exec().threads(),
     ))
-    .checkpointing(session.checkpoints());
+    .checkpointing(session.checkpoints())
+    .with_precision(session.precision());
     let peak = |sequences: usize| -> Result<usize, TrainError> {
         let ids: Vec<u32> = (0..probe as u32).map(|i| i % vocabulary).collect();
         let batch = TrainingBatch {
@@ -117,6 +118,7 @@ fn targets(head: Head, sequences: usize, length: usize, classes: usize) -> Targe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bertha_autograd::Precision;
     use bertha_models::Config;
 
     #[test]
@@ -124,12 +126,16 @@ mod tests {
         let json = r#"{"model_type": "bert", "vocab_size": 300, "hidden_size": 48, "num_hidden_layers": 3,
             "num_attention_heads": 4, "intermediate_size": 100, "max_position_embeddings": 200}"#;
         let config = Config::from_json(json.as_bytes(), "config.json").unwrap();
-        for (head, checkpointing) in [
-            (Head::MaskedLm, false),
-            (Head::MaskedLm, true),
-            (Head::SequenceClassification, false),
+        for (head, checkpointing, precision) in [
+            (Head::MaskedLm, false, Precision::F32),
+            (Head::MaskedLm, true, Precision::F32),
+            (Head::MaskedLm, false, Precision::Bf16),
+            (Head::SequenceClassification, false, Precision::F32),
         ] {
-            let session = Session::new(Some(1)).unwrap().checkpointing(checkpointing);
+            let session = Session::new(Some(1)).unwrap();
+            let session = session
+                .checkpointing(checkpointing)
+                .with_precision(precision);
             let model = TrainableModel::new(config.clone(), head, &session, 1).unwrap();
             let said = step_memory(&session, &model, 4000, 200).unwrap();
 

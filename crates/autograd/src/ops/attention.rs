@@ -94,8 +94,16 @@ pub fn attention(
     }
 
     let mut out = session.scratch(&[tokens, hidden])?;
-    let [q, k, v] = split(qkv.as_slice()?, hidden);
-    let Some(to) = qkv.target().filter(|_| tracked) else {
+    let target = qkv.target().filter(|_| tracked);
+    let saved = target.is_some().then(|| session.save(qkv.tensor()));
+    let saved = saved.transpose()?;
+    // The backward pass computes the weights again, from what was kept: so must this.
+    let values = match &saved {
+        Some(saved) => saved.load(session)?,
+        None => session.operand(qkv.tensor())?,
+    };
+    let [q, k, v] = split(values.as_slice()?, hidden);
+    let Some((to, saved)) = target.zip(saved) else {
         let values = out.as_mut_slice()?;
         match &dropout {
             None => kernel(session.exec(), q, k, v, segments, mask, shape, values),
@@ -132,9 +140,10 @@ pub fn attention(
         out.as_mut_slice()?,
         lse.as_mut_slice()?,
     );
-    let (qkv, kept, cu_seqlens) = (qkv.tensor().clone(), out.clone(), cu_seqlens.to_vec());
+    let (kept, cu_seqlens) = (session.save(&out)?, cu_seqlens.to_vec());
     Ok(INFO.record(out, move |flow, dout| {
         let session = flow.session();
+        let (qkv, kept) = (saved.load(session)?, kept.load(session)?);
         let mut dqkv = session.scratch(qkv.shape())?;
         let [q, k, v] = split(qkv.as_slice()?, hidden);
         attention_backward(

@@ -135,8 +135,8 @@ pub fn embedding_layer_norm(
         out.as_mut_slice()?,
     );
     let to_norm = [gamma.target(), beta.target()];
-    let mut normalized = Normalized::new(session, out, gamma.tensor().clone(), eps, ids.len())?;
-    let y = normalized.forward(session, beta.as_slice()?)?;
+    let kept = gamma.tensor().clone();
+    let (y, normalized) = Normalized::new(session, &out, kept, beta.as_slice()?, eps, ids.len())?;
     let to_tables: Vec<(Target, Vec<u32>)> = lookups
         .iter()
         .flatten()

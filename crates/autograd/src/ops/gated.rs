@@ -37,9 +37,11 @@ pub fn gate(session: &Session, activation: Activation, x: &Var) -> Result<Var, A
     let Some(to) = x.target().filter(|_| tracked) else {
         return Ok(Var::constant(y));
     };
+    let saved = session.save(&values)?;
     Ok(INFO.record(y, move |flow, dy| {
         let dy = dy.contiguous();
         let session = flow.session();
+        let values = saved.load(session)?;
         let mut dx = Tensor::scratch_in(session.pool(), dy.dtype(), values.shape())?;
         match dy.dtype() {
             DType::F64 => reference::gate_backward::<f64>(

@@ -4,6 +4,7 @@ use bertha_kernels::{layer_norm_backward, layer_norm_in_place, layer_norm_keepin
 use bertha_tensor::{DType, Tensor};
 
 use super::{Float, OpInfo, differentiable};
+use crate::saved::Saved;
 use crate::tape::{Flow, Target};
 use crate::{AutogradError, Session, Var};
 
@@ -61,56 +62,44 @@ pub fn layer_norm(
     }
     let to = [x.target(), gamma.target(), beta.target()];
     let (x, gamma) = (x.into_tensor().contiguous(), gamma.tensor().clone());
-    let mut normalized = Normalized::new(session, x, gamma, eps, rows)?;
-    let y = normalized.forward(session, beta.as_slice()?)?;
+    let (y, normalized) = Normalized::new(session, &x, gamma, beta.as_slice()?, eps, rows)?;
     Ok(INFO.record(y, move |flow, dy| normalized.backward(flow, dy, &to)))
 }
 
 /// What was normalised, and its rows' statistics, as the backward pass needs them.
 pub(super) struct Normalized {
-    x: Tensor,
+    x: Saved,
     gamma: Tensor,
-    eps: f32,
     mean: Tensor,
     /// `1/√(var + eps)`.
     r: Tensor,
 }
 
 impl Normalized {
+    /// The normalised rows of `x`, and what the backward pass needs.
     pub(super) fn new(
         session: &Session,
-        x: Tensor,
+        x: &Tensor,
         gamma: Tensor,
+        beta: &[f32],
         eps: f32,
         rows: usize,
-    ) -> Result<Self, AutogradError> {
-        Ok(Self {
-            x,
-            gamma,
-            eps,
-            mean: session.scratch(&[rows])?,
-            r: session.scratch(&[rows])?,
-        })
-    }
-
-    /// The normalised rows; the statistics are kept.
-    pub(super) fn forward(
-        &mut self,
-        session: &Session,
-        beta: &[f32],
-    ) -> Result<Tensor, AutogradError> {
-        let mut y = session.scratch(self.x.shape())?;
+    ) -> Result<(Tensor, Self), AutogradError> {
+        let mut y = session.scratch(x.shape())?;
+        let (mut mean, mut r) = (session.scratch(&[rows])?, session.scratch(&[rows])?);
         layer_norm_keeping(
             session.exec(),
-            self.x.as_slice()?,
-            self.gamma.as_slice()?,
+            x.as_slice()?,
+            gamma.as_slice()?,
             beta,
-            self.eps,
+            eps,
             y.as_mut_slice()?,
-            self.mean.as_mut_slice()?,
-            self.r.as_mut_slice()?,
+            mean.as_mut_slice()?,
+            r.as_mut_slice()?,
         );
-        Ok(y)
+        let x = session.save(x)?;
+        let normalized = Self { x, gamma, mean, r };
+        Ok((y, normalized))
     }
 
     /// Adds the gradients of gamma and beta, and gives that of what was normalised.
@@ -122,11 +111,12 @@ impl Normalized {
     ) -> Result<Tensor, AutogradError> {
         let session = flow.session();
         let mut dx = dy.contiguous();
+        let x = self.x.load(session)?;
         let n = self.gamma.numel();
         let (mut dgamma, mut dbeta) = (session.scratch(&[n])?, session.scratch(&[n])?);
         layer_norm_backward(
             session.exec(),
-            self.x.as_slice()?,
+            x.as_slice()?,
             self.mean.as_slice()?,
             self.r.as_slice()?,
             self.gamma.as_slice()?,

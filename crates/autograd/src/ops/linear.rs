@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bertha_kernels::{
-    Activation, Epilogue, Matrix, activate_backward, column_sums, gemm, gemm_keeping, matmul,
-    reference,
+    Activation, Epilogue, Matrix, PackedFormat, activate_backward, column_sums, gemm, gemm_keeping,
+    matmul, reference, round_to_bf16,
 };
 use bertha_tensor::{DType, Tensor};
 
 use super::{Float, OpInfo, differentiable};
+use crate::saved::Saved;
 use crate::tape::{Flow, Source, Target};
 use crate::weight::{LinearPart, LinearWeight, Packed, stacked_bias, stacked_weight};
 use crate::{AutogradError, Parameter, Session, Var};
@@ -52,6 +53,11 @@ pub fn linear(
         weight.quantized_product(session, x, activation, residual, out)?;
         return Ok(Var::constant(y));
     }
+    if tracked && weight.parts().is_empty() {
+        return Err(AutogradError::NoBackward {
+            op: "linear of a weight packed for inference",
+        });
+    }
     let keeps = tracked && activation != Activation::None;
     let mut before = None;
     let (y, packed) = match float {
@@ -89,14 +95,14 @@ pub fn linear(
     if !tracked {
         return Ok(Var::constant(y));
     }
+    let learns = weight.is_tracked();
     let kept = Kept {
         to_x: x.target(),
         to_residual: residual.and_then(Var::target),
         parts: weight.parts().to_vec(),
-        learns: weight.is_tracked(),
-        x: x.tensor().clone(),
+        x: learns.then(|| session.save(x.tensor())).transpose()?,
         packed,
-        before,
+        before: before.map(|before| session.save(&before)).transpose()?,
         activation,
         n,
         k,
@@ -109,12 +115,11 @@ struct Kept {
     to_x: Option<Target>,
     to_residual: Option<Target>,
     parts: Vec<LinearPart>,
-    /// Whether one of the parameters wants a gradient.
-    learns: bool,
-    x: Tensor,
+    /// The input, where a parameter wants a gradient.
+    x: Option<Saved>,
     packed: Option<Arc<Packed>>,
     /// What the activation was applied to.
-    before: Option<Tensor>,
+    before: Option<Saved>,
     activation: Activation,
     n: usize,
     k: usize,
@@ -132,9 +137,11 @@ impl Kept {
     }
 
     fn backward_f32(self, flow: &mut Flow<'_>, dy: Tensor) -> Result<(), AutogradError> {
-        let exec = flow.session().exec();
+        let session = flow.session();
+        let exec = session.exec();
         let mut dy = dy.contiguous();
         if let Some(before) = &self.before {
+            let before = before.load(session)?;
             activate_backward(
                 exec,
                 self.activation,
@@ -142,9 +149,14 @@ impl Kept {
                 dy.as_mut_slice()?,
             );
         }
+        let rounds = |packed: &Arc<Packed>| packed.forward.format() == PackedFormat::Bf16;
+        if self.packed.as_ref().is_some_and(rounds) {
+            round_to_bf16(exec, dy.as_mut_slice()?);
+        }
         let dy = dy.as_slice::<f32>()?;
-        if self.learns {
-            let x = self.x.as_slice::<f32>()?;
+        if let Some(x) = &self.x {
+            let x = x.load(session)?;
+            let x = x.as_slice::<f32>()?;
             let mut first = 0;
             for part in &self.parts {
                 let rows = part.weight.shape()[0];
@@ -169,7 +181,7 @@ impl Kept {
             }
         }
         if let (Some(to), Some(packed)) = (&self.to_x, &self.packed) {
-            let rows = self.x.shape()[0];
+            let rows = dy.len() / self.n.max(1);
             flow.write(to, |dx, _| {
                 gemm(exec, rows, dy, &packed.transposed, Epilogue::default(), dx)
             })?;
@@ -180,6 +192,7 @@ impl Kept {
     fn backward_f64(self, flow: &mut Flow<'_>, dy: Tensor) -> Result<(), AutogradError> {
         let mut dy = dy.contiguous();
         if let Some(before) = &self.before {
+            let before = before.load(flow.session())?;
             reference::activate_backward::<f64>(
                 self.activation,
                 before.as_slice()?,
@@ -188,13 +201,18 @@ impl Kept {
         }
         let dy = dy.as_slice::<f64>()?;
         let (n, k) = (self.n, self.k);
-        let x = self.x.as_slice::<f64>()?;
-        let rows = self.x.shape()[0];
+        let rows = dy.len() / n.max(1);
+        let x = self
+            .x
+            .as_ref()
+            .map(|x| x.load(flow.session()))
+            .transpose()?;
         let mut first = 0;
         for part in &self.parts {
             let part_rows = part.weight.shape()[0];
-            if let Some(to) = target(&part.weight) {
+            if let (Some(to), Some(x)) = (target(&part.weight), &x) {
                 let left = (&dy[first..], (1, n));
+                let x = x.as_slice::<f64>()?;
                 flow.write(&to, |dw, add| {
                     reference::matmul((part_rows, k, rows), left, (x, (k, 1)), add, dw)
                 })?;

@@ -113,8 +113,10 @@ pub fn masked_attention(
         bias: bias.and_then(Var::target),
     });
     let kept = Kept {
-        first: first.tensor().contiguous(),
-        second: second.map(|second| second.tensor().contiguous()),
+        first: session.operand(first.tensor())?,
+        second: second
+            .map(|second| session.operand(second.tensor()))
+            .transpose()?,
         bias: bias.map(|bias| bias.tensor().contiguous()),
         cu_queries: cu_queries.to_vec(),
         cu_keys: cu_seqlens.to_vec(),

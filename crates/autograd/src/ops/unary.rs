@@ -34,13 +34,13 @@ fn apply<F: Function>(session: &Session, function: F, x: &Var) -> Result<Var, Au
     };
     let kept = match F::KEEPS {
         Keeps::Nothing => None,
-        Keeps::Input => Some(x.tensor().clone()),
-        Keeps::Output => Some(y.clone()),
+        Keeps::Input => Some(session.save(x.tensor())?),
+        Keeps::Output => Some(session.save(&y)?),
     };
     Ok(F::INFO.record(y, move |flow, dy| {
         let session = flow.session();
         let dx = with_float!(float, T => match kept {
-            Some(kept) => zip_same::<T>(session, &dy, &kept, |dy, kept| {
+            Some(kept) => zip_same::<T>(session, &dy, &kept.load(session)?, |dy, kept| {
                 dy * function.derivative(kept)
             })?,
             None => map::<T>(session, &dy, |dy| dy * function.derivative(T::ZERO))?,

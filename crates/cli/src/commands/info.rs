@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
+use super::training::Precision;
 use crate::args::{ModelDir, positive};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -47,6 +48,9 @@ pub struct Info {
     /// Training with --activation-checkpointing
     #[arg(long, visible_alias = "gradient-checkpointing", requires = "train")]
     activation_checkpointing: bool,
+    /// Training with --precision
+    #[arg(long, value_enum, default_value_t, requires = "train")]
+    precision: Precision,
 }
 
 const HELP: &str = "\
@@ -139,6 +143,7 @@ struct TrainingMemory {
     batch_tokens: usize,
     max_length: usize,
     activation_checkpointing: bool,
+    precision: &'static str,
     weight_bytes: usize,
     gradient_bytes: usize,
     optimizer_bytes: usize,
@@ -215,6 +220,7 @@ impl Info {
             head => head,
         };
         let session = session.checkpointing(self.activation_checkpointing);
+        let session = session.with_precision(self.precision.into());
         let model = TrainableModel::from_dir(dir, config, head, &session, 0)?;
         let limit = model.model.info().max_tokens;
         let max_length = self.max_length.unwrap_or(128).min(limit);
@@ -224,6 +230,7 @@ impl Info {
             batch_tokens: self.batch_tokens,
             max_length,
             activation_checkpointing: self.activation_checkpointing,
+            precision: session.precision().name(),
             weight_bytes: found.weights,
             gradient_bytes: found.gradients,
             optimizer_bytes: found.optimizer,
@@ -417,13 +424,14 @@ impl Description {
             line(
                 "training",
                 format!(
-                    "{}: {} of weights, {} of gradients, {} of moments, {} for a batch of {} tokens{again} ({} head)",
+                    "{}: {} of weights, {} of gradients, {} of moments, {} for a batch of {} tokens{again}, {} ({} head)",
                     bytes(t.total_bytes),
                     bytes(t.weight_bytes),
                     bytes(t.gradient_bytes),
                     bytes(t.optimizer_bytes),
                     bytes(t.activation_bytes),
                     count(t.batch_tokens),
+                    t.precision,
                     t.head
                 ),
             );

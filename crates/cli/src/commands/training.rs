@@ -65,6 +65,10 @@ pub struct Training {
         help_heading = "Training"
     )]
     activation_checkpointing: bool,
+    /// What products are computed of, and what is kept for the backward pass: bf16 takes less
+    /// memory; weights, gradients and sums are f32 with both
+    #[arg(long, value_enum, default_value_t, help_heading = "Training")]
+    precision: Precision,
     /// Largest learning rate
     #[arg(long, value_name = "RATE", help_heading = "Training")]
     learning_rate: Option<f64>,
@@ -173,6 +177,25 @@ pub struct Defaults {
     pub warmup_ratio: f64,
 }
 
+/// What products are computed of in training.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Precision {
+    /// Operands as they are
+    #[default]
+    F32,
+    /// Operands rounded to 8 bits of precision, sums in f32
+    Bf16,
+}
+
+impl From<Precision> for bertha_autograd::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// How a learning rate falls.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Scheduler {
@@ -223,6 +246,7 @@ impl Training {
             },
             accumulation: self.gradient_accumulation_steps,
             activation_checkpointing: self.activation_checkpointing,
+            precision: self.precision.into(),
             learning_rate: self.learning_rate.unwrap_or(defaults.learning_rate),
             warmup: match self.warmup_steps {
                 Some(steps) => Span::Steps(steps),

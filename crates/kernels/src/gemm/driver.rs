@@ -9,12 +9,12 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::epilogue::{Finish, Place, put_sums};
-use super::pack::pack_strip;
+use super::pack::{Rounded, pack_strip};
 use super::tile::{
     LINE, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows,
     tile_vectors,
 };
-use super::{Epilogue, LowBitWeights, PackedWeights};
+use super::{Epilogue, LowBitWeights, PackedFormat, PackedWeights};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -71,6 +71,15 @@ impl<'a> Panels<'a> {
         }
     }
 
+    /// Whether inputs are rounded to bf16.
+    #[inline(always)]
+    fn rounds(self) -> bool {
+        match self {
+            Self::Stored(weights) => weights.format() == PackedFormat::Bf16,
+            Self::LowBit(_) => false,
+        }
+    }
+
     /// Panel `panel` (of `width` columns) for the given range of k, perhaps in `room`.
     #[inline(always)]
     fn panel<'b>(
@@ -84,7 +93,7 @@ impl<'a> Panels<'a> {
         'a: 'b,
     {
         match self {
-            Self::Stored(weights) => weights.panel(panel, width, ks),
+            Self::Stored(weights) => weights.panels(panel..panel + 1, width, ks, room),
             Self::LowBit(weights) => {
                 let room = &mut room.at_least(ks.len() * width)[..ks.len() * width];
                 weights.expand(panel, ks, room);
@@ -234,7 +243,10 @@ impl Block<'_> {
             let count = tile_rows.min(self.rows.end - first);
             let rows = &self.x[first * k + ks.start..];
             let strip = &mut packed[strip * strip_len..][..strip_len];
-            pack_strip(rows, k, count, strip, tile_rows, 0);
+            match self.weights.rounds() {
+                false => pack_strip(rows, k, count, strip, tile_rows, 0),
+                true => pack_strip(Rounded::of(rows), k, count, strip, tile_rows, 0),
+            }
         }
         let finish = Finish {
             epilogue: self.epilogue,

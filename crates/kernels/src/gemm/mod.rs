@@ -37,7 +37,7 @@ pub(crate) use epilogue::{Finish, Place};
 pub use int8::{Int8Weights, gemm_int8, quantize_row_int8};
 pub use low_bit::{LowBitSource, LowBitWeights};
 pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul};
-pub use weights::{PackedWeights, WeightSource};
+pub use weights::{PackedFormat, PackedWeights, WeightSource};
 
 use crate::Exec;
 use crate::isa::Tier;

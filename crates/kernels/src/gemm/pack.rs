@@ -1,5 +1,7 @@
 //! Packing: rows of a matrix into strips in which the k-th values of all rows lie side by side.
 
+use crate::bf16;
+
 /// A number format that weights are stored in.
 pub(crate) trait Stored: Copy + Sync {
     /// Its value.
@@ -24,6 +26,27 @@ impl Stored for half::f16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         half::f16::to_f32(self)
+    }
+}
+
+/// An f32 that is read as the nearest bf16.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Rounded(f32);
+
+impl Rounded {
+    /// The values of a slice, to be rounded as they are read.
+    #[inline(always)]
+    pub(crate) fn of(values: &[f32]) -> &[Self] {
+        // SAFETY: the type is transparent: a slice of it has the layout of the f32 values.
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
+    }
+}
+
+impl Stored for Rounded {
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        bf16::widen(bf16::bits(self.0))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The product on any CPU, by `matrixmultiply`.
 
 use super::epilogue::{Finish, Place};
-use super::{Epilogue, LowBitWeights, Matrix, PackedWeights};
+use super::pack::{Rounded, Stored};
+use super::{Epilogue, LowBitWeights, Matrix, PackedFormat, PackedWeights};
 use crate::Exec;
+use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::simd::{Kernel, Simd};
 
@@ -20,6 +22,14 @@ pub(super) fn gemm(
     y: &mut [f32],
 ) {
     let (n, k) = (weights.n(), weights.k());
+    let rounded: Vec<f32>;
+    let x = match weights.format() {
+        PackedFormat::F32 => x,
+        PackedFormat::Bf16 => {
+            rounded = Rounded::of(x).iter().map(|value| value.to_f32()).collect();
+            &rounded
+        }
+    };
     let (row_blocks, column_blocks) = (rows.div_ceil(BLOCK), n.div_ceil(BLOCK));
     let shared = SharedMut::new(y);
     let before = before.map(SharedMut::new);
@@ -27,7 +37,8 @@ pub(super) fn gemm(
         let (row, column) = (task / column_blocks * BLOCK, task % column_blocks * BLOCK);
         let (count, columns) = (BLOCK.min(rows - row), BLOCK.min(n - column));
         let x = &x[row * k..(row + count) * k];
-        let w = &weights.data()[column * k..(column + columns) * k];
+        let mut room = AlignedFloats::default();
+        let w = weights.panels(column..column + columns, 1, 0..k, &mut room);
         // The block's own buffer: other tasks write other columns of the same rows.
         let mut block = vec![0.0; count * columns];
         let c = block.as_mut_ptr();

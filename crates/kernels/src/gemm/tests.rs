@@ -166,7 +166,7 @@ fn stacked_and_half_precision_weights_are_those_of_one_f32_matrix() {
             (WeightSource::Bf16(&bf16[20 * k..51 * k]), 31),
             (WeightSource::F16(&f16[51 * k..]), 19),
         ];
-        let stacked = PackedWeights::pack_stacked(&exec, &sources, k);
+        let stacked = PackedWeights::pack_stacked(&exec, &sources, k, PackedFormat::F32);
         let whole = PackedWeights::pack(&exec, WeightSource::F32(&rounded), case.n, k);
         assert_eq!((stacked.n(), stacked.k()), (70, 29));
         assert!(stacked.bytes() >= 70 * 29 * 4);

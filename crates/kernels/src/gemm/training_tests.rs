@@ -40,7 +40,7 @@ fn a_transposed_weight_gives_the_gradient_of_the_input() {
                 (WeightSource::F32(upper), part),
                 (WeightSource::F32(lower), n - part),
             ];
-            let weights = PackedWeights::pack_transposed(&exec, &sources, k);
+            let weights = PackedWeights::pack_transposed(&exec, &sources, k, PackedFormat::F32);
             assert_eq!((weights.n(), weights.k()), (k, n));
             let mut dx = vec![f32::NAN; t * k];
             gemm(&exec, t, &dy, &weights, Epilogue::default(), &mut dx);
@@ -72,9 +72,10 @@ fn repacking_is_packing_anew() {
         let fresh = PackedWeights::pack(&exec, WeightSource::F32(&new), n, k);
         assert!(product(&weights) == product(&fresh), "{isa}");
         let source = |values| [(WeightSource::F32(values), n)];
-        let mut weights = PackedWeights::pack_transposed(&exec, &source(&old), k);
+        let mut weights =
+            PackedWeights::pack_transposed(&exec, &source(&old), k, PackedFormat::F32);
         weights.repack_transposed(&exec, &source(&new));
-        let fresh = PackedWeights::pack_transposed(&exec, &source(&new), k);
+        let fresh = PackedWeights::pack_transposed(&exec, &source(&new), k, PackedFormat::F32);
         assert!(product(&weights) == product(&fresh), "{isa}, transposed");
     }
 }
@@ -263,5 +264,56 @@ fn what_is_activated_is_kept() {
         };
         gemm(&exec, t, &x, &weights, plain, &mut expected);
         assert!(kept == expected, "{isa}");
+    }
+}
+
+#[test]
+fn a_product_of_bf16_is_that_of_rounded_operands() {
+    let round = |values: &[f32]| -> Vec<f32> {
+        let rounded = values.iter().map(|&v| half::bf16::from_f32(v).to_f32());
+        rounded.collect()
+    };
+    for (t, n, k) in [(1, 1, 1), (5, 70, 29), (40, 520, 48), (130, 97, 1100)] {
+        let (x, w) = (values(t * k, 1), values(n * k, 2));
+        let (x_rounded, w_rounded) = (round(&x), round(&w));
+        let part = n / 3 * k;
+        let source = |w: &'static [f32]| {
+            let (upper, lower) = w.split_at(part);
+            [upper, lower].map(|w| (WeightSource::F32(w), w.len() / k))
+        };
+        let (w, w_rounded): (&'static [f32], &'static [f32]) = (w.leak(), w_rounded.leak());
+        for isa in Isa::available() {
+            let product = |x: &[f32], weights: &PackedWeights, threads| {
+                let mut y = vec![f32::NAN; t * weights.n()];
+                let exec = Exec::with_isa(isa, threads);
+                gemm(&exec, t, x, weights, Epilogue::default(), &mut y);
+                y
+            };
+            let exec = Exec::with_isa(isa, 2);
+            let plain =
+                PackedWeights::pack_stacked(&exec, &source(w_rounded), k, PackedFormat::F32);
+            let half = PackedWeights::pack_stacked(&exec, &source(w), k, PackedFormat::Bf16);
+            assert_eq!(half.format(), PackedFormat::Bf16);
+            assert_eq!(2 * half.bytes(), plain.bytes());
+            let expected = product(&x_rounded, &plain, 1);
+            assert!(
+                product(&x, &half, 1) == expected,
+                "[{t}, {n}, {k}] on {isa}"
+            );
+            assert!(product(&x, &half, 2) == expected, "two threads on {isa}");
+
+            // The transpose, in the place of another.
+            let plain =
+                PackedWeights::pack_transposed(&exec, &source(w_rounded), k, PackedFormat::F32);
+            let zeros = vec![0.0; n * k];
+            let zeros = [(WeightSource::F32(&zeros), n)];
+            let mut half = PackedWeights::pack_transposed(&exec, &zeros, k, PackedFormat::Bf16);
+            half.repack_transposed(&exec, &source(w));
+            let (dy, dy_rounded) = (values(t * n, 3), round(&values(t * n, 3)));
+            assert!(
+                product(&dy, &half, 2) == product(&dy_rounded, &plain, 1),
+                "{isa}"
+            );
+        }
     }
 }

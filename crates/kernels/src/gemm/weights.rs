@@ -1,9 +1,14 @@
 //! Weights, packed once for the product.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use super::pack::{Stored, pack_strip};
 use super::tile::panel_width;
 use crate::Exec;
+use crate::bf16;
 use crate::buffer::AlignedFloats;
+use crate::exec::SharedMut;
 use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 
@@ -28,25 +33,45 @@ impl WeightSource<'_> {
     }
 }
 
-/// The weight `W[N,K]` of a product `X·Wᵀ`, f32, in the layout that one instruction set wants.
+thread_local! {
+    /// A panel before it is rounded.
+    static PANEL: RefCell<AlignedFloats> = RefCell::new(AlignedFloats::zeroed(0));
+}
+
+/// The format of packed weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PackedFormat {
+    /// f32.
+    F32,
+    /// bf16, half the memory. A product rounds its inputs to bf16 too; products and sums are f32.
+    Bf16,
+}
+
+/// The weight `W[N,K]` of a product `X·Wᵀ`, f32 or bf16, in the layout that one instruction set wants.
 ///
 /// Panels of as many columns of `Wᵀ` as a register tile has, one after the other; in a panel, the
 /// values of one k lie side by side. The last panel is filled up with zeros. The portable tier
 /// keeps the rows as they are.
 pub struct PackedWeights {
-    data: AlignedFloats,
+    data: Data,
     isa: Isa,
     n: usize,
     k: usize,
 }
 
+enum Data {
+    F32(AlignedFloats),
+    /// Bits of bf16.
+    Bf16(Vec<u16>),
+}
+
 impl PackedWeights {
-    /// Packs `W[n,k]`.
+    /// Packs `W[n,k]` as f32.
     ///
     /// # Panics
     /// When `source` has not `n·k` values.
     pub fn pack(exec: &Exec, source: WeightSource<'_>, n: usize, k: usize) -> Self {
-        Self::pack_stacked(exec, &[(source, n)], k)
+        Self::pack_stacked(exec, &[(source, n)], k, PackedFormat::F32)
     }
 
     /// Packs matrices of `k` columns stacked on top of each other, each with its number of rows: their
@@ -54,9 +79,14 @@ impl PackedWeights {
     ///
     /// # Panics
     /// When a source has another number of values than its rows times `k`.
-    pub fn pack_stacked(exec: &Exec, sources: &[(WeightSource<'_>, usize)], k: usize) -> Self {
+    pub fn pack_stacked(
+        exec: &Exec,
+        sources: &[(WeightSource<'_>, usize)],
+        k: usize,
+        format: PackedFormat,
+    ) -> Self {
         let n = sources.iter().map(|&(_, rows)| rows).sum();
-        let mut weights = Self::room(exec.isa(), n, k);
+        let mut weights = Self::room(exec.isa(), n, k, format);
         weights.repack(exec, sources);
         weights
     }
@@ -66,9 +96,14 @@ impl PackedWeights {
     ///
     /// # Panics
     /// When a source has another number of values than its rows times `k`.
-    pub fn pack_transposed(exec: &Exec, sources: &[(WeightSource<'_>, usize)], k: usize) -> Self {
+    pub fn pack_transposed(
+        exec: &Exec,
+        sources: &[(WeightSource<'_>, usize)],
+        k: usize,
+        format: PackedFormat,
+    ) -> Self {
         let rows = sources.iter().map(|&(_, rows)| rows).sum();
-        let mut weights = Self::room(exec.isa(), k, rows);
+        let mut weights = Self::room(exec.isa(), k, rows, format);
         weights.repack_transposed(exec, sources);
         weights
     }
@@ -91,9 +126,12 @@ impl PackedWeights {
     }
 
     /// Zeros for a matrix of `n` rows and `k` columns.
-    fn room(isa: Isa, n: usize, k: usize) -> Self {
-        let width = panel_width(isa);
-        let data = AlignedFloats::zeroed(usize::div_ceil(n, width) * width * k);
+    fn room(isa: Isa, n: usize, k: usize, format: PackedFormat) -> Self {
+        let len = n.next_multiple_of(panel_width(isa)) * k;
+        let data = match format {
+            PackedFormat::F32 => Data::F32(AlignedFloats::zeroed(len)),
+            PackedFormat::Bf16 => Data::Bf16(vec![0; len]),
+        };
         Self { data, isa, n, k }
     }
 
@@ -110,19 +148,41 @@ impl PackedWeights {
         let rows: usize = sources.iter().map(|&(_, rows)| rows).sum();
         assert_eq!(rows, all, "as many rows as there is room for");
         let width = panel_width(isa);
-        let pack = |panels: std::ops::Range<usize>, data: &mut [f32]| {
-            for (panel, data) in panels.zip(data.chunks_exact_mut(width * k)) {
-                isa.run(PackPanel {
-                    sources,
-                    columns,
-                    transposed,
-                    first: panel * width,
-                    width,
-                    data,
+        let pack = |panel: usize, data: &mut [f32]| {
+            isa.run(PackPanel {
+                sources,
+                columns,
+                transposed,
+                first: panel * width,
+                width,
+                data,
+            });
+        };
+        let len = width * k;
+        match &mut self.data {
+            Data::F32(data) => exec.for_rows(data, len, len, |panels, data| {
+                for (panel, data) in panels.zip(data.chunks_exact_mut(len)) {
+                    pack(panel, data);
+                }
+            }),
+            Data::Bf16(data) => {
+                let panels = data.len().checked_div(len).unwrap_or(0);
+                let shared = SharedMut::new(data);
+                exec.for_ranges(panels, len, |panels| {
+                    PANEL.with_borrow_mut(|packed| {
+                        let packed = packed.at_least(len);
+                        for panel in panels {
+                            // Of the last panel, columns beyond the last stay zero.
+                            packed.fill(0.0);
+                            pack(panel, packed);
+                            // SAFETY: each panel is packed once.
+                            let to = unsafe { shared.slice(panel * len..(panel + 1) * len) };
+                            isa.run(Narrow { from: packed, to });
+                        }
+                    });
                 });
             }
-        };
-        exec.for_rows(&mut self.data, width * k, width * k, pack);
+        }
     }
 
     /// Columns of the product (N).
@@ -137,7 +197,10 @@ impl PackedWeights {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.data)
+        match &self.data {
+            Data::F32(data) => size_of_val(&**data),
+            Data::Bf16(data) => size_of_val(&**data),
+        }
     }
 
     /// The instruction set they were packed for.
@@ -145,15 +208,55 @@ impl PackedWeights {
         self.isa
     }
 
-    /// All values, in the layout of the instruction set.
-    pub(super) fn data(&self) -> &[f32] {
-        &self.data
+    /// Their format.
+    pub fn format(&self) -> PackedFormat {
+        match &self.data {
+            Data::F32(_) => PackedFormat::F32,
+            Data::Bf16(_) => PackedFormat::Bf16,
+        }
     }
 
-    /// Panel `panel` (of `width` columns) for the given range of k.
+    /// Panels `panels` (of `width` columns) for the given range of k; where they are not f32 already, in `room`.
+    ///
+    /// A range of k shorter than K takes one panel.
     #[inline(always)]
-    pub(super) fn panel(&self, panel: usize, width: usize, k: std::ops::Range<usize>) -> &[f32] {
-        &self.data[(panel * self.k + k.start) * width..(panel * self.k + k.end) * width]
+    pub(super) fn panels<'a>(
+        &'a self,
+        panels: Range<usize>,
+        width: usize,
+        k: Range<usize>,
+        room: &'a mut AlignedFloats,
+    ) -> &'a [f32] {
+        debug_assert!(panels.len() == 1 || k == (0..self.k));
+        let start = (panels.start * self.k + k.start) * width;
+        let range = start..start + panels.len() * k.len() * width;
+        match &self.data {
+            Data::F32(data) => &data[range],
+            Data::Bf16(data) => {
+                let room = room.at_least(range.len());
+                for (to, &from) in room.iter_mut().zip(&data[range]) {
+                    *to = bf16::widen(from);
+                }
+                room
+            }
+        }
+    }
+}
+
+/// Rounds a packed panel to bf16.
+struct Narrow<'a> {
+    from: &'a [f32],
+    to: &'a mut [u16],
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        for (to, &from) in self.to.iter_mut().zip(self.from) {
+            *to = bf16::bits(from);
+        }
     }
 }
 
@@ -199,7 +302,7 @@ impl Kernel for PackPanel<'_> {
 impl PackPanel<'_> {
     /// Packs what this panel has of a source, whose rows are rows `of` of all.
     #[inline(always)]
-    fn pack<T: Stored>(&mut self, values: &[T], of: std::ops::Range<usize>) {
+    fn pack<T: Stored>(&mut self, values: &[T], of: Range<usize>) {
         let Self { width, columns, .. } = *self;
         if self.transposed {
             // A column of the source is one of the panel.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bertha_autograd::{Session, Var};
+use bertha_autograd::{Precision, Session, Var};
 use bertha_nn::{
     AttentionContext, FeedForward, GlobalProjections, LayerNorm, Linear, NnError, Rotary,
     SelfAttention, Weights,
@@ -165,8 +165,10 @@ impl Layer {
         self.attention.parameters() + self.feed_forward.parameters() + norms
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self, precision: Precision) -> usize {
         let norms: usize = self.norms().map(LayerNorm::parameters).sum();
-        self.attention.bytes() + self.feed_forward.bytes() + norms * size_of::<f32>()
+        self.attention.bytes(precision)
+            + self.feed_forward.bytes(precision)
+            + norms * size_of::<f32>()
     }
 }

@@ -7,7 +7,7 @@ mod layer;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bertha_autograd::{Session, Var, ops};
+use bertha_autograd::{Precision, Session, Var, ops};
 use bertha_nn::{
     AttentionContext, Batch, Bias, EmbeddingNames, EmbeddingSizes, Embeddings, GlobalTokens,
     LayerNorm, Linear, NnError, RelativePositionBias, Rotary, Weights,
@@ -240,9 +240,10 @@ impl Encoder {
         self.embeddings.parameters() + widen + layers + self.others()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        let layers: usize = self.each_layer().map(Layer::bytes).sum();
-        let widen = self.widen.as_ref().map_or(0, Linear::bytes);
+    pub(crate) fn bytes(&self, precision: Precision) -> usize {
+        let layers: usize = self.each_layer().map(|layer| layer.bytes(precision)).sum();
+        let widen = self.widen.as_ref();
+        let widen = widen.map_or(0, |widen| widen.bytes(precision));
         self.embeddings.bytes() + widen + layers + self.others() * size_of::<f32>()
     }
 

@@ -146,7 +146,7 @@ impl<'a> Trainer<'a> {
         options: TrainOptions,
     ) -> Self {
         Self {
-            session,
+            session: session.with_precision(options.precision),
             model,
             task,
             examples,

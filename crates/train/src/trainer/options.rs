@@ -1,5 +1,6 @@
 //! The settings of a training run.
 
+use bertha_autograd::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -47,6 +48,9 @@ pub struct TrainOptions {
     /// Whether only the inputs of a model's layers are kept for the backward pass, which then computes the rest again: less
     /// memory, more time, the same weights.
     pub activation_checkpointing: bool,
+    /// What products are computed of, and what is kept for the backward pass.
+    #[serde(with = "precision")]
+    pub precision: Precision,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// How long the learning rate rises.
@@ -89,6 +93,7 @@ impl Default for TrainOptions {
             length_pool: 0,
             accumulation: 1,
             activation_checkpointing: false,
+            precision: Precision::F32,
             learning_rate: 5e-5,
             warmup: Span::Ratio(0.0),
             decay: Decay::Linear,
@@ -105,6 +110,23 @@ impl Default for TrainOptions {
             log_every: 10,
             evaluation_batch_tokens: 4096,
         }
+    }
+}
+
+/// A precision by its name.
+mod precision {
+    use bertha_autograd::Precision;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(of: &Precision, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(of.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
+        let name = String::deserialize(from)?;
+        let known = "the precision is one of f32, bf16";
+        Precision::from_name(&name).ok_or_else(|| D::Error::custom(known))
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bertha_autograd::{Gradients, Parameter, Session, Var, ops};
+use bertha_autograd::{Gradients, Parameter, Precision, Session, Var, ops};
 use bertha_models::{Config, TrainableModel};
 use bertha_nn::Batch;
 use bertha_tensor::{Checkpoint, Tensor};
@@ -104,9 +104,14 @@ fn trainer<'a>(threads: usize, options: TrainOptions) -> Trainer<'a> {
 
 #[test]
 fn a_resumed_run_is_an_uninterrupted_one_bit_for_bit() {
-    for (ema, accumulation) in [(None, 1), (Some(0.9), 2)] {
+    for (ema, accumulation, precision) in [
+        (None, 1, Precision::F32),
+        (Some(0.9), 2, Precision::F32),
+        (None, 1, Precision::Bf16),
+    ] {
         let options = TrainOptions {
             ema,
+            precision,
             accumulation,
             checkpoint_every: Every::Steps(7),
             ..options(20)
@@ -159,6 +164,15 @@ fn other_settings_do_not_resume() {
     let found = error(run(other).resume(true));
     assert!(
         found.contains("`options.learning_rate` was 0.005"),
+        "{found}"
+    );
+    let other = TrainOptions {
+        precision: Precision::Bf16,
+        ..options(4)
+    };
+    let found = error(run(other).resume(true));
+    assert!(
+        found.contains(r#"`options.precision` was "f32""#),
         "{found}"
     );
     let free = TrainOptions {

@@ -1,0 +1,143 @@
+//! bfloat16, the upper half of an f32: rounding to it and widening from it.
+//!
+//! To nearest, ties to even; beyond the largest value to infinity; NaN stays NaN. With integer operations alone, so that
+//! every instruction set gives the same bits.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use crate::Exec;
+use crate::exec::SharedMut;
+use crate::simd::{Kernel, Simd};
+
+/// The nearest value of bf16, as its bits.
+#[inline(always)]
+pub(crate) fn bits(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    // A NaN must neither round up to infinity nor lose all bits of its payload.
+    let quiet = (bits >> 16) | 0x40;
+    let nan = bits & 0x7FFF_FFFF > 0x7F80_0000;
+    (if nan { quiet } else { rounded }) as u16
+}
+
+/// The value of the bits of a bf16.
+#[inline(always)]
+pub(crate) fn widen(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// Rounds f32 values to bf16.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn to_bf16(exec: &Exec, from: &[f32], to: &mut [bf16]) {
+    assert_eq!(from.len(), to.len(), "a place for every value");
+    let shared = SharedMut::new(to);
+    exec.for_ranges(from.len(), 1, |range| {
+        // SAFETY: ranges of different pieces are disjoint.
+        let to = unsafe { shared.slice(range.clone()) };
+        let from = &from[range];
+        exec.isa().run(Narrow { from, to });
+    });
+}
+
+/// Widens bf16 values to f32.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn from_bf16(exec: &Exec, from: &[bf16], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len(), "a place for every value");
+    exec.for_rows(to, 1, 1, |range: Range<usize>, to| {
+        let from = &from[range];
+        exec.isa().run(Widen { from, to });
+    });
+}
+
+/// Rounds f32 values to those that bf16 has, in place.
+pub fn round_to_bf16(exec: &Exec, values: &mut [f32]) {
+    exec.for_rows(values, 1, 1, |_, values| exec.isa().run(Round(values)));
+}
+
+struct Narrow<'a> {
+    from: &'a [f32],
+    to: &'a mut [bf16],
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        for (to, &from) in self.to.iter_mut().zip(self.from) {
+            *to = bf16::from_bits(bits(from));
+        }
+    }
+}
+
+struct Widen<'a> {
+    from: &'a [bf16],
+    to: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            *to = widen(from.to_bits());
+        }
+    }
+}
+
+struct Round<'a>(&'a mut [f32]);
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        for value in self.0 {
+            *value = widen(bits(*value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn every_upper_half_rounds_as_the_format_says() {
+        // All upper halves, with lower halves around those at which rounding turns.
+        for upper in 0..=u16::MAX {
+            for lower in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
+                let value = f32::from_bits(u32::from(upper) << 16 | lower);
+                let (found, expected) = (bits(value), bf16::from_f32(value).to_bits());
+                assert_eq!(found, expected, "{value} {upper:x} {lower:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn slices_of_any_length_on_every_instruction_set() {
+        for isa in Isa::available() {
+            for (len, threads) in [(0, 1), (1, 1), (37, 1), (70_001, 2)] {
+                let exec = Exec::with_isa(isa, threads);
+                let values: Vec<f32> = (0..len).map(|i| (i as f32).sin() * 1e3).collect();
+                let mut narrow = vec![bf16::ZERO; len];
+                to_bf16(&exec, &values, &mut narrow);
+                let expected: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+                assert_eq!(narrow, expected);
+                let mut wide = vec![0.0; len];
+                from_bf16(&exec, &narrow, &mut wide);
+                let mut rounded = values;
+                round_to_bf16(&exec, &mut rounded);
+                assert!(wide == rounded && wide.iter().zip(&narrow).all(|(w, n)| *w == n.to_f32()));
+            }
+        }
+    }
+}
