@@ -68,17 +68,16 @@ def score(options, name, folder):
 
 
 def table(scores):
-    lines = ["| task | measure | bertha, by seed | mean | PyTorch, by seed | mean | bertha − PyTorch | seconds, bertha | PyTorch |",
-             "| --- | --- | --- | ---: | --- | ---: | ---: | ---: | ---: |"]
+    lines = ["| task | measure | bertha, by seed | mean | PyTorch, by seed | mean | bertha − PyTorch |",
+             "| --- | --- | --- | ---: | --- | ---: | ---: |"]
     for name, (_, _, measure, *_) in TASKS.items():
         found = {engine: scores.get((name, engine), []) for engine in ("bertha", "torch")}
         if not all(found.values()):
             continue
         by_seed = {engine: ", ".join(f"{value:.1f}" for value, _ in values) for engine, values in found.items()}
         mean = {engine: statistics.mean(value for value, _ in values) for engine, values in found.items()}
-        seconds = {engine: statistics.median(taken for _, taken in values) for engine, values in found.items()}
         lines.append(f"| {name} | {measure} | {by_seed['bertha']} | {mean['bertha']:.2f} | {by_seed['torch']} | {mean['torch']:.2f} | "
-                     f"{mean['bertha'] - mean['torch']:+.2f} | {seconds['bertha']:.0f} | {seconds['torch']:.0f} |")
+                     f"{mean['bertha'] - mean['torch']:+.2f} |")
     return "\n".join(lines)
 
 
