@@ -23,6 +23,9 @@ use crate::simd::{Kernel, Simd};
 /// The most values of K in a block: a panel of 16 columns takes 24 KiB, one of 48 72 KiB.
 const BLOCK_K: usize = 384;
 
+/// Values of K that a transposed A is packed by at a time: as many lines as a set of L1 holds.
+const PIECE: usize = 8;
+
 /// The most rows of C in a task: packing a panel of B is shared by this many rows.
 const BLOCK_ROWS: usize = 192;
 
@@ -364,11 +367,17 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
     let accumulate = task.accumulate || ks.start > 0;
     let strips = task.rows.len().div_ceil(height);
     let packed = scratch.rows.at_least(strips * height * depth);
-    for strip in 0..strips {
-        let first = task.rows.start + strip * height;
-        let count = height.min(task.rows.end - first);
-        let to = &mut packed[strip * height * depth..][..height * depth];
-        task.a.from(first, ks.start).pack(count, to, height);
+    // A transposed A is read a few rows of its buffer at a time: strip by strip its lines would be fetched again for each
+    // strip that has a part of them, and where rows are a multiple of 4 KiB apart they even displace each other.
+    let piece = if task.a.row_stride == 1 { PIECE } else { depth };
+    for start in (0..depth).step_by(piece.max(1)) {
+        let end = depth.min(start + piece);
+        for strip in 0..strips {
+            let first = task.rows.start + strip * height;
+            let count = height.min(task.rows.end - first);
+            let to = &mut packed[strip * height * depth..][start * height..end * height];
+            task.a.from(first, ks.start + start).pack(count, to, height);
+        }
     }
     let panel = scratch.panel.at_least(width * depth);
     // Of so many strips one suffices to ask for its share of the next panel.
