@@ -78,7 +78,10 @@ fn the_memory_of_training_is_predicted() {
     let (again, _) = training("5000", &["--activation-checkpointing"]);
     let (narrow, total) = training("5000", &["--precision", "bf16"]);
     let (_, whole) = training("5000", &[]);
-    assert!(10 * narrow < 9 * plain && total < whole, "{narrow} for {plain}");
+    assert!(
+        10 * narrow < 9 * plain && total < whole,
+        "{narrow} for {plain}"
+    );
     // One layer, which is kept or computed again as a whole.
     assert!(again > plain / 2, "{again} for {plain}");
     let ratio = plain as f64 / half as f64;
