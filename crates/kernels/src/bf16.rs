@@ -11,21 +11,21 @@ use crate::Exec;
 use crate::exec::SharedMut;
 use crate::simd::{Kernel, Simd};
 
-/// The nearest value of bf16, as its bits.
+/// The nearest value of bf16; without a branch, so that it is done in vectors.
 #[inline(always)]
-pub(crate) fn bits(value: f32) -> u16 {
+pub(crate) fn narrow(value: f32) -> bf16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
     // A NaN must neither round up to infinity nor lose all bits of its payload.
     let quiet = (bits >> 16) | 0x40;
     let nan = bits & 0x7FFF_FFFF > 0x7F80_0000;
-    (if nan { quiet } else { rounded }) as u16
+    bf16::from_bits(if nan { quiet } else { rounded } as u16)
 }
 
-/// The value of the bits of a bf16.
+/// The value of a bf16; without a branch too.
 #[inline(always)]
-pub(crate) fn widen(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
+pub(crate) fn widen(value: bf16) -> f32 {
+    f32::from_bits(u32::from(value.to_bits()) << 16)
 }
 
 /// Rounds f32 values to bf16.
@@ -60,9 +60,10 @@ pub fn round_to_bf16(exec: &Exec, values: &mut [f32]) {
     exec.for_rows(values, 1, 1, |_, values| exec.isa().run(Round(values)));
 }
 
-struct Narrow<'a> {
-    from: &'a [f32],
-    to: &'a mut [bf16],
+/// Rounds values into a slice of as many.
+pub(crate) struct Narrow<'a> {
+    pub(crate) from: &'a [f32],
+    pub(crate) to: &'a mut [bf16],
 }
 
 impl Kernel for Narrow<'_> {
@@ -71,7 +72,7 @@ impl Kernel for Narrow<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _simd: S) {
         for (to, &from) in self.to.iter_mut().zip(self.from) {
-            *to = bf16::from_bits(bits(from));
+            *to = narrow(from);
         }
     }
 }
@@ -86,8 +87,8 @@ impl Kernel for Widen<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, _simd: S) {
-        for (to, from) in self.to.iter_mut().zip(self.from) {
-            *to = widen(from.to_bits());
+        for (to, &from) in self.to.iter_mut().zip(self.from) {
+            *to = widen(from);
         }
     }
 }
@@ -100,7 +101,7 @@ impl Kernel for Round<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _simd: S) {
         for value in self.0 {
-            *value = widen(bits(*value));
+            *value = widen(narrow(*value));
         }
     }
 }
@@ -116,8 +117,12 @@ mod tests {
         for upper in 0..=u16::MAX {
             for lower in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
                 let value = f32::from_bits(u32::from(upper) << 16 | lower);
-                let (found, expected) = (bits(value), bf16::from_f32(value).to_bits());
-                assert_eq!(found, expected, "{value} {upper:x} {lower:x}");
+                let (found, expected) = (narrow(value), bf16::from_f32(value));
+                assert_eq!(
+                    found.to_bits(),
+                    expected.to_bits(),
+                    "{value} {upper:x} {lower:x}"
+                );
             }
         }
     }
@@ -128,15 +133,15 @@ mod tests {
             for (len, threads) in [(0, 1), (1, 1), (37, 1), (70_001, 2)] {
                 let exec = Exec::with_isa(isa, threads);
                 let values: Vec<f32> = (0..len).map(|i| (i as f32).sin() * 1e3).collect();
-                let mut narrow = vec![bf16::ZERO; len];
-                to_bf16(&exec, &values, &mut narrow);
+                let mut half = vec![bf16::ZERO; len];
+                to_bf16(&exec, &values, &mut half);
                 let expected: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
-                assert_eq!(narrow, expected);
+                assert_eq!(half, expected);
                 let mut wide = vec![0.0; len];
-                from_bf16(&exec, &narrow, &mut wide);
+                from_bf16(&exec, &half, &mut wide);
                 let mut rounded = values;
                 round_to_bf16(&exec, &mut rounded);
-                assert!(wide == rounded && wide.iter().zip(&narrow).all(|(w, n)| *w == n.to_f32()));
+                assert!(wide == rounded && wide.iter().zip(&half).all(|(w, h)| *w == h.to_f32()));
             }
         }
     }

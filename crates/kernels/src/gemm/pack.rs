@@ -46,7 +46,7 @@ impl Rounded {
 impl Stored for Rounded {
     #[inline(always)]
     fn to_f32(self) -> f32 {
-        bf16::widen(bf16::bits(self.0))
+        bf16::widen(bf16::narrow(self.0))
     }
 }
 

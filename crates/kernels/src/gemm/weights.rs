@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::pack::{Stored, pack_strip};
 use super::tile::panel_width;
 use crate::Exec;
-use crate::bf16;
+use crate::bf16::{self, Narrow};
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::isa::Isa;
@@ -61,8 +61,7 @@ pub struct PackedWeights {
 
 enum Data {
     F32(AlignedFloats),
-    /// Bits of bf16.
-    Bf16(Vec<u16>),
+    Bf16(Vec<half::bf16>),
 }
 
 impl PackedWeights {
@@ -130,7 +129,7 @@ impl PackedWeights {
         let len = n.next_multiple_of(panel_width(isa)) * k;
         let data = match format {
             PackedFormat::F32 => Data::F32(AlignedFloats::zeroed(len)),
-            PackedFormat::Bf16 => Data::Bf16(vec![0; len]),
+            PackedFormat::Bf16 => Data::Bf16(vec![half::bf16::ZERO; len]),
         };
         Self { data, isa, n, k }
     }
@@ -239,23 +238,6 @@ impl PackedWeights {
                 }
                 room
             }
-        }
-    }
-}
-
-/// Rounds a packed panel to bf16.
-struct Narrow<'a> {
-    from: &'a [f32],
-    to: &'a mut [u16],
-}
-
-impl Kernel for Narrow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        for (to, &from) in self.to.iter_mut().zip(self.from) {
-            *to = bf16::bits(from);
         }
     }
 }

@@ -143,21 +143,12 @@ impl<R: Rule> Kernel for Step<'_, R> {
             if let Some(bf16) = &mut bf16 {
                 let end = len.min(at + S::LANES);
                 for (to, &w) in bf16[at..end].iter_mut().zip(&weight[at..end]) {
-                    *to = round_to_bf16(w);
+                    *to = crate::bf16::narrow(w);
                 }
             }
             at += S::LANES;
         }
     }
-}
-
-/// The nearest bf16, ties to even, NaN of NaN; without a branch, so that it is done in vectors.
-#[inline(always)]
-fn round_to_bf16(x: f32) -> half::bf16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
-    let nan = bits >> 16 | 0x40;
-    half::bf16::from_bits(if x.is_nan() { nan } else { rounded } as u16)
 }
 
 /// A vector, or what is left where there is less.
