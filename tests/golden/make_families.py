@@ -50,6 +50,11 @@ BIG_BIRD = dict(
     BERT_KEYS, max_position_embeddings=40, pad_token_id=0, bos_token_id=1, eos_token_id=2, sep_token_id=2, block_size=2,
     num_random_blocks=1,
 )
+# Buckets that sequences of 11 tokens reach beyond, on both sides.
+DEBERTA = dict(
+    BERT_KEYS, pad_token_id=0, relative_attention=True, position_buckets=4, norm_rel_ebd="layer_norm", share_att_key=True,
+    pos_att_type=["p2c", "c2p"], position_biased_input=False, layer_norm_eps=1e-7,
+)
 LABELS = dict(num_labels=4)
 
 # Folder: class, configuration.
@@ -118,6 +123,19 @@ CASES = {
     "bert_pretraining": ("BertForPreTraining", dict(BERT_KEYS, pad_token_id=0)),
     "albert_pretraining": ("AlbertForPreTraining", ALBERT),
     "big_bird_pretraining": ("BigBirdForPreTraining", dict(BIG_BIRD, attention_type="original_full")),
+    "deberta_base": ("DebertaV2Model", DEBERTA),
+    "deberta_masked_lm": ("DebertaV2ForMaskedLM", dict(DEBERTA, legacy=False)),
+    # Layers of distances' own, and a row for each distance of up to 5.
+    "deberta_own_masked_lm": (
+        "DebertaV2ForMaskedLM",
+        dict(DEBERTA, share_att_key=False, position_buckets=-1, max_relative_positions=5, norm_rel_ebd="none"),
+    ),
+    "deberta_sequence": ("DebertaV2ForSequenceClassification", dict(DEBERTA, pooler_hidden_act="tanh", **LABELS)),
+    "deberta_token": (
+        "DebertaV2ForTokenClassification",
+        dict(DEBERTA, pos_att_type="c2p", share_att_key=False, position_biased_input=True, type_vocab_size=2, **LABELS),
+    ),
+    "deberta_question": ("DebertaV2ForQuestionAnswering", dict(DEBERTA, relative_attention=False, pos_att_type=[], norm_rel_ebd="none")),
 }
 
 

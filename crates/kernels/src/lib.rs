@@ -22,6 +22,7 @@ mod bf16;
 mod binary;
 mod buffer;
 mod cores;
+mod distance;
 mod dropout;
 mod embedding;
 mod error;
@@ -54,6 +55,7 @@ pub use binary::{
 };
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;
+pub use distance::{by_distance, by_distance_backward};
 pub use dropout::{Dropout, dropout, dropout_add};
 pub use embedding::{EmbeddingTables, embedding_backward, embedding_layer_norm, embedding_sum};
 pub use error::KernelError;

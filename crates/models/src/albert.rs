@@ -25,7 +25,7 @@ pub(crate) const ALBERT: Family = Family {
             up: Up::Plain("ffn"),
             down: "ffn_output",
             output_norm: "full_layer_layer_norm",
-            global: None,
+            ..LayerNames::BERT
         },
         ..EncoderNames::BERT
     },

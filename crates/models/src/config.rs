@@ -220,6 +220,31 @@ impl Config {
             .ok_or_else(|| self.error(key, "a list of strings".into()))
     }
 
+    /// Words: a list of strings, or one string with `separator` between them; none where absent.
+    ///
+    /// # Errors
+    /// When the key is of another type.
+    pub fn words(&self, key: &str, separator: char) -> Result<Vec<&str>, ModelError> {
+        let words = match self.get(key).and_then(Value::as_str) {
+            Some(text) => text.split(separator).map(str::trim).collect(),
+            None => self.texts(key)?.unwrap_or_default(),
+        };
+        Ok(words.into_iter().filter(|word| !word.is_empty()).collect())
+    }
+
+    /// A whole number that is not given where it is below 1, or absent.
+    ///
+    /// # Errors
+    /// When the key is of another type.
+    pub fn given_size(&self, key: &str, largest: usize) -> Result<Option<usize>, ModelError> {
+        match self.get(key).and_then(Value::as_i64) {
+            Some(..1) => Ok(None),
+            Some(_) => self.size(key, None, 1..=largest).map(Some),
+            None if !self.contains(key) => Ok(None),
+            None => Err(self.error(key, "a whole number".into())),
+        }
+    }
+
     /// The head that the checkpoint was saved with, by [`Config::architecture_class`].
     pub fn head(&self) -> Head {
         Head::from_architecture(self.architecture_class().unwrap_or_default())

@@ -24,7 +24,7 @@ pub(crate) const DISTILBERT: Family = Family {
             up: Up::Plain("ffn.lin1"),
             down: "ffn.lin2",
             output_norm: "output_layer_norm",
-            global: None,
+            ..LayerNames::BERT
         },
         ..EncoderNames::BERT
     },

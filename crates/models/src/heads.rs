@@ -217,10 +217,13 @@ impl HeadLayers {
                 } => Self::Sequence {
                     pooling: Pooling::Cls,
                     dense: linear(dense, n)?,
-                    activation: activation.unwrap_or(config.head.activation),
+                    activation: activation.unwrap_or(config.head.pooled_activation),
                     norm: None,
                     pooled: false,
-                    dropout: [if dropout_first { classifier } else { 0.0 }, classifier],
+                    dropout: match dropout_first {
+                        true => [classifier, classifier],
+                        false => [config.dropout.pooled, classifier],
+                    },
                     out: linear(out, classes)?,
                 },
                 SequenceNames::Transformed { out } => {

@@ -12,6 +12,7 @@ mod bert;
 mod bigbird;
 mod config;
 mod convert;
+mod deberta;
 mod distilbert;
 mod electra;
 mod encoder;

@@ -30,10 +30,10 @@ pub(crate) const MODERN_BERT: Family = Family {
             up: Up::Gated("mlp.Wi"),
             down: "mlp.Wo",
             output_norm: "mlp_norm",
-            global: None,
+            ..LayerNames::BERT
         },
-        relative_bias: None,
         final_norm: Some("final_norm"),
+        ..EncoderNames::BERT
     },
     heads: HeadNames {
         pooler: None,
@@ -82,6 +82,7 @@ fn read(config: &Config) -> Result<EncoderConfig, ModelError> {
     };
     read.head = HeadConfig {
         activation: config.activation("classifier_activation", "gelu")?,
+        pooled_activation: read.hidden_act,
         dense_bias: bias("classifier_bias", false)?,
         decoder_bias: bias("decoder_bias", true)?,
         pooling: match config.text("classifier_pooling", Some("cls"))? {

@@ -24,7 +24,7 @@ pub(crate) const NOMIC_BERT: Family = Family {
             up: Up::GatedPair(["mlp.fc12", "mlp.fc11"]),
             down: "mlp.fc2",
             output_norm: "norm2",
-            global: None,
+            ..LayerNames::BERT
         },
         ..EncoderNames::BERT
     },

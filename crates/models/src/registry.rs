@@ -5,6 +5,7 @@ use bertha_nn::Weights;
 use crate::albert::ALBERT;
 use crate::bert::BERT;
 use crate::bigbird::BIG_BIRD;
+use crate::deberta::{self, DEBERTA};
 use crate::distilbert::DISTILBERT;
 use crate::electra::ELECTRA;
 use crate::encoder::EncoderConfig;
@@ -57,6 +58,10 @@ pub const REGISTRY: &[Architecture] = &[
     relative_of_bert!("BigBird", BIG_BIRD),
     relative_of_bert!("ModernBert", MODERN_BERT),
     relative_of_bert!("NomicBert", NOMIC_BERT),
+    Architecture {
+        load: |config, weights, head| deberta::of(config)?.load(config, weights, head),
+        ..relative_of_bert!("DebertaV2", DEBERTA)
+    },
 ];
 
 /// The architecture that a configuration names.

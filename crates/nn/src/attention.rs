@@ -7,6 +7,7 @@ use bertha_autograd::{Precision, Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
 use crate::binary_attention::BinaryAttention;
+use crate::disentangled::{Disentangled, Heads};
 use crate::{Batch, Binarization, BlockPattern, GlobalTokens, Linear, NnError, Rotary, Weights};
 
 /// What attention reads beside the tokens' vectors.
@@ -16,6 +17,8 @@ pub struct AttentionContext<'a> {
     pub batch: &'a Batch,
     /// What is added to scores by head and distance, `[H, 2·reach + 1]`.
     pub bias: Option<&'a Var>,
+    /// The vectors of distances, `[2·span, N]`, of disentangled layers.
+    pub distances: Option<&'a Var>,
     /// The global tokens, of layers that see windows.
     pub globals: Option<&'a GlobalTokens>,
 }
@@ -51,6 +54,7 @@ pub struct SelfAttention {
     pattern: Pattern,
     rotary: Option<Arc<Rotary>>,
     global: Option<GlobalProjections>,
+    disentangled: Option<Disentangled>,
     binarization: Option<Binarization>,
     /// Probability that an attention weight is dropped in training.
     weight_dropout: f32,
@@ -81,6 +85,7 @@ impl SelfAttention {
             pattern: Pattern::Full,
             rotary: None,
             global: None,
+            disentangled: None,
             binarization: None,
             weight_dropout: 0.0,
             dropout: 0.0,
@@ -115,6 +120,13 @@ impl SelfAttention {
         self
     }
 
+    /// Makes attention disentangled, of contents and distances.
+    #[must_use]
+    pub fn with_disentangled(mut self, disentangled: Disentangled) -> Self {
+        self.disentangled = Some(disentangled);
+        self
+    }
+
     /// Binarizes attention itself as the model of `weights` is; without, it is as usual.
     #[must_use]
     pub fn binarized_as(mut self, weights: &Weights<'_>) -> Self {
@@ -141,10 +153,13 @@ impl SelfAttention {
         }
         session.tap(&qkv);
         if let Some(binarization) = self.binarization {
-            if self.pattern != Pattern::Full || context.bias.is_some() {
+            if self.pattern != Pattern::Full
+                || context.bias.is_some()
+                || self.disentangled.is_some()
+            {
                 return Err(NnError::Batch(
-                    "a model whose attention sees windows or blocks, or has a bias by distance, cannot be binarized: \
-                     attention of bits sees whole sequences"
+                    "a model whose attention sees windows or blocks, or knows distances, cannot be binarized: \
+                     attention of bits sees whole sequences, and signs alone"
                         .into(),
                 ));
             }
@@ -155,6 +170,22 @@ impl SelfAttention {
                 dropout: self.weight_dropout,
             };
             let seen = attention.forward(session, &qkv, cu_seqlens)?;
+            drop(qkv);
+            return self
+                .output
+                .forward_dropout_add(session, &seen, self.dropout, residual);
+        }
+        if let Some(disentangled) = &self.disentangled {
+            let table = context.distances.ok_or_else(|| {
+                NnError::Batch("disentangled attention without vectors of distances".into())
+            })?;
+            let heads = Heads {
+                qkv: &self.qkv,
+                heads: self.heads,
+                head_dim: self.head_dim,
+                dropout: self.weight_dropout,
+            };
+            let seen = disentangled.forward(session, &qkv, table, cu_seqlens, &heads)?;
             drop(qkv);
             return self
                 .output
@@ -230,7 +261,11 @@ impl SelfAttention {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         let global = self.global.iter();
         let global = global.flat_map(|global| [&global.query, &global.key_value]);
-        [&self.qkv, &self.output].into_iter().chain(global)
+        let distances = self.disentangled.iter().flat_map(Disentangled::linears);
+        [&self.qkv, &self.output]
+            .into_iter()
+            .chain(global)
+            .chain(distances)
     }
 
     /// Number of parameters.

@@ -9,6 +9,7 @@ mod attention;
 mod batch;
 mod binary_attention;
 mod block_pattern;
+mod disentangled;
 mod embedding;
 mod error;
 pub mod estimators;
@@ -29,6 +30,7 @@ pub use attention::{AttentionContext, GlobalProjections, Pattern, SelfAttention}
 pub use batch::Batch;
 pub use bertha_kernels::Activation;
 pub use block_pattern::BlockPattern;
+pub use disentangled::{Disentangled, DistanceBuckets, DistanceProjection, DistanceTable};
 pub use embedding::{EmbeddingNames, EmbeddingSizes, Embeddings};
 pub use error::NnError;
 pub use estimators::Binarization;

@@ -275,6 +275,11 @@ impl Linear {
         Ok(ops::dropout_add(session, y, residual, dropout)?)
     }
 
+    /// Whether it is made of parameters, which may change.
+    pub fn is_trained(&self) -> bool {
+        !self.weight.parts().is_empty()
+    }
+
     /// Width of the input.
     pub fn inputs(&self) -> usize {
         self.weight.k()

@@ -182,9 +182,10 @@ impl Kept {
         }
         if let (Some(to), Some(packed)) = (&self.to_x, &self.packed) {
             let rows = dy.len() / self.n.max(1);
-            flow.write(to, |dx, _| {
-                gemm(exec, rows, dy, &packed.transposed, Epilogue::default(), dx)
-            })?;
+            let mut dx = flow.session().scratch(&to.shape)?;
+            let out = dx.as_mut_slice()?;
+            gemm(exec, rows, dy, &packed.transposed, Epilogue::default(), out);
+            flow.add(&to.source, dx)?;
         }
         Ok(())
     }
@@ -224,8 +225,8 @@ impl Kept {
         add_bias_gradients::<f64>(flow, &self.parts, &Tensor::from_vec(sums, &[n])?)?;
         if let Some(to) = &self.to_x {
             let weight = stacked_weight::<f64>(&self.parts)?;
-            flow.write(to, |dx, _| {
-                reference::matmul((rows, k, n), (dy, (n, 1)), (&weight, (k, 1)), false, dx)
+            flow.write(to, |dx, add| {
+                reference::matmul((rows, k, n), (dy, (n, 1)), (&weight, (k, 1)), add, dx)
             })?;
         }
         Ok(())

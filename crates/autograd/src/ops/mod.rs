@@ -10,6 +10,7 @@ mod arithmetic;
 mod attention;
 mod binary_attention;
 mod broadcast;
+mod by_distance;
 mod checkpoint;
 mod conv;
 mod custom_gradient;
@@ -41,6 +42,7 @@ mod window;
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
 pub use binary_attention::binary_attention;
+pub use by_distance::by_distance;
 pub use checkpoint::checkpoint;
 pub use conv::{Conv2d, conv2d};
 pub use custom_gradient::custom_gradient;
@@ -119,6 +121,7 @@ pub const REGISTRY: &[OpInfo] = &[
     straight_through::INFO,
     custom_gradient::INFO,
     binary_attention::INFO,
+    by_distance::INFO,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,

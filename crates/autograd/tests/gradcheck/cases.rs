@@ -148,6 +148,10 @@ fn transformer() -> Vec<Case> {
             let table = Arc::new(RotaryTable::new(3, 6, 100.0));
             ops::rope(s, x[0].clone(), &[0, 3, 5], 2, &table)
         }),
+        // Two buckets of several distances each, and one that none falls into.
+        Case::new("by_distance", &[&[2, 3, 4]], |s, x| {
+            ops::by_distance(s, &x[0], &[3, 3, 0, 1, 1])
+        }),
         Case::new("segment_mean", &[&[6, 3]], |s, x| {
             ops::segment_mean(s, &x[0], &[0, 1, 4, 6])
         }),

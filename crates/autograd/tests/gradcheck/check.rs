@@ -155,6 +155,31 @@ pub fn check_f32(case: &Case) {
     assert_eq!(threads.gradients, single.gradients, "{}: threads", case.op);
 }
 
+/// Fails unless what an operation gives its inputs adds up with what they have: those of an operation that is used twice have
+/// twice the gradient.
+pub fn check_sums(case: &Case) {
+    for dtype in [DType::F64, DType::F32] {
+        let run = case.backward(dtype, 1);
+        let mut gradients = Gradients::new();
+        for _ in 0..2 {
+            let y = case.run(&run.session, &run.inputs);
+            let projection = Tensor::from_slice(&run.weights, y.shape()).unwrap();
+            let projection = projection.to_dtype(dtype).unwrap();
+            y.backward_with(&run.session, projection, &mut gradients)
+                .unwrap();
+        }
+        for (i, (input, once)) in run.inputs.iter().zip(&run.gradients).enumerate() {
+            for (twice, once) in values(gradients.get(input).unwrap()).iter().zip(once) {
+                assert!(
+                    (twice - 2.0 * once).abs() <= 2e-6 * (1.0 + once.abs()),
+                    "{}: input {i} of {dtype} has {once} after one use, {twice} after two",
+                    case.op
+                );
+            }
+        }
+    }
+}
+
 /// Fails unless every partial derivative of every input agrees to 1e-6, in f64.
 pub fn check(case: &Case) {
     let Run {

@@ -35,6 +35,11 @@ fn f32_agrees_with_f64() {
 }
 
 #[test]
+fn gradients_of_inputs_used_twice_add_up() {
+    cases::all().iter().for_each(check::check_sums);
+}
+
+#[test]
 fn a_wrong_gradient_is_seen() {
     let wrong = check::Case::new("mul", &[&[3], &[3]], |session, x| {
         // x₀·x₁ whose second factor is cut off: the check must miss its gradient.

@@ -1,6 +1,6 @@
 //! What config.json says of an encoder.
 
-use bertha_nn::{Activation, Bias, Pattern, Pooling};
+use bertha_nn::{Activation, Bias, DistanceBuckets, Pattern, Pooling};
 
 use crate::{Config, GlobalRule, ModelError};
 
@@ -46,6 +46,8 @@ pub struct EncoderConfig {
     pub biases: Biases,
     /// Buckets of distances, where a bias goes by them.
     pub relative_buckets: usize,
+    /// How attention knows distances, where it is disentangled.
+    pub disentangled: Option<DisentangledConfig>,
     /// Which tokens are global; `None`: the architecture has no such tokens.
     pub global_tokens: Option<GlobalRule>,
     /// The id that ends a question, where the model must know.
@@ -58,6 +60,21 @@ pub struct EncoderConfig {
     pub head: HeadConfig,
     /// Probabilities of dropping values in training.
     pub dropout: Dropout,
+}
+
+/// Attention of contents and distances (DeBERTa).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DisentangledConfig {
+    /// How distances are numbered.
+    pub buckets: DistanceBuckets,
+    /// Whether queries of tokens are compared with keys of distances.
+    pub content_to_position: bool,
+    /// Whether keys of tokens are compared with queries of distances.
+    pub position_to_content: bool,
+    /// Whether the tokens' own layers make queries and keys of distances.
+    pub shared: bool,
+    /// Whether the vectors of distances are normalised.
+    pub norm: bool,
 }
 
 /// Where a layer normalises.
@@ -99,6 +116,8 @@ pub struct LayerKind {
 pub struct HeadConfig {
     /// The activation of the heads' own dense layer, where they do not fix it.
     pub activation: Activation,
+    /// That of a sequence classifier's dense layer, where it does not fix it.
+    pub pooled_activation: Activation,
     /// Whether that layer has a bias.
     pub dense_bias: Bias,
     /// Whether the masked LM's decoder has one.
@@ -120,6 +139,8 @@ pub struct Dropout {
     pub inner: f32,
     /// Of the feed-forward block's output.
     pub feed_forward: f32,
+    /// Of what a sequence classifier's dense layer reads, where that has a probability of its own.
+    pub pooled: f32,
     /// Of what a sequence classifier reads.
     pub classifier: f32,
     /// Of what a token classifier reads.
@@ -135,8 +156,8 @@ pub enum Positions {
     Columns,
     /// From one after the id of padding on; a padding token itself has that id as its position, and does not count.
     AfterPadding(u32),
-    /// Not by a table: attention turns queries and keys by them.
-    Rotary,
+    /// Not by a table: attention turns queries and keys by them, or knows distances.
+    InAttention,
 }
 
 /// What the keys of config.json are called, and what they are when absent.
@@ -215,12 +236,14 @@ impl EncoderConfig {
                 norm: Bias::Present,
             },
             relative_buckets: 0,
+            disentangled: None,
             global_tokens: None,
             separator: 0,
             types_by_question: false,
             layer_kinds: Vec::new(),
             head: HeadConfig {
                 activation: hidden_act,
+                pooled_activation: hidden_act,
                 dense_bias: Bias::Present,
                 decoder_bias: Bias::Present,
                 pooling: Pooling::Cls,
@@ -232,6 +255,7 @@ impl EncoderConfig {
                 attention: dropout,
                 inner: 0.0,
                 feed_forward: dropout,
+                pooled: 0.0,
                 classifier,
                 tokens: classifier,
                 answer: 0.0,
@@ -293,7 +317,7 @@ impl EncoderConfig {
                 format!("heads of an even width, for rotary positions; they have {width}");
             return Err(config.error(heads, expected));
         }
-        self.positions = Positions::Rotary;
+        self.positions = Positions::InAttention;
         self.layer_kinds = kinds;
         Ok(self)
     }
@@ -306,7 +330,7 @@ impl EncoderConfig {
     /// The longest sequence, in tokens.
     pub fn max_tokens(&self) -> usize {
         match self.positions {
-            Positions::Columns | Positions::Rotary => self.max_position_embeddings,
+            Positions::Columns | Positions::InAttention => self.max_position_embeddings,
             Positions::AfterPadding(pad) => self.max_position_embeddings - pad as usize - 1,
         }
     }

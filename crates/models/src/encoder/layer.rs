@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bertha_autograd::{Precision, Session, Var};
 use bertha_nn::{
-    AttentionContext, FeedForward, GlobalProjections, LayerNorm, Linear, NnError, Rotary,
-    SelfAttention, Weights,
+    AttentionContext, Disentangled, DistanceProjection, FeedForward, GlobalProjections, LayerNorm,
+    Linear, NnError, Rotary, SelfAttention, Weights,
 };
 
 use super::{EncoderConfig, NormOrder};
@@ -20,6 +20,8 @@ pub(crate) struct LayerNames {
     pub(crate) output_norm: &'static str,
     /// The queries, keys and values of global tokens, where there are such projections.
     pub(crate) global: Option<[&'static str; 3]>,
+    /// The queries and keys of distances, where attention is disentangled and these are not the tokens' layers.
+    pub(crate) distances: Option<[&'static str; 2]>,
 }
 
 /// The layers that give queries, keys and values.
@@ -53,6 +55,7 @@ impl LayerNames {
         down: "output.dense",
         output_norm: "output.LayerNorm",
         global: None,
+        distances: None,
     };
 }
 
@@ -107,6 +110,22 @@ impl Layer {
                 query: linear(query, n, n, biases.projections)?,
                 key_value: stacked(&[key, value], n, biases.projections)?,
             });
+        }
+        if let Some(disentangled) = config.disentangled {
+            let projection = |wanted, place: usize| match (wanted, names.distances) {
+                (false, _) => Ok(DistanceProjection::Absent),
+                (true, Some(names)) if !disentangled.shared => {
+                    let own = linear(names[place], n, n, biases.projections)?;
+                    Ok(DistanceProjection::Own(Box::new(own)))
+                }
+                _ => Ok::<_, NnError>(DistanceProjection::Shared),
+            };
+            attention = attention.with_disentangled(Disentangled::new(
+                disentangled.buckets,
+                projection(disentangled.content_to_position, 1)?,
+                projection(disentangled.position_to_content, 0)?,
+                dropout.embeddings,
+            ));
         }
         let mut feed_forward = FeedForward::new(up, down, config.hidden_act)
             .with_dropout(dropout.inner, dropout.feed_forward);

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use bertha_autograd::{Precision, Session, Var, ops};
 use bertha_nn::{
-    AttentionContext, Batch, Bias, EmbeddingNames, EmbeddingSizes, Embeddings, GlobalTokens,
-    LayerNorm, Linear, NnError, RelativePositionBias, Rotary, Weights,
+    AttentionContext, Batch, Bias, DistanceTable, EmbeddingNames, EmbeddingSizes, Embeddings,
+    GlobalTokens, LayerNorm, Linear, NnError, RelativePositionBias, Rotary, Weights,
 };
 
 use crate::ModelError;
-pub use config::{Biases, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions};
+pub use config::{
+    Biases, DisentangledConfig, Dropout, EncoderConfig, HeadConfig, LayerKind, NormOrder, Positions,
+};
 pub(crate) use config::{Keys, MAX_SIZE};
 use layer::Layer;
 pub(crate) use layer::{LayerNames, Projections, Up};
@@ -40,6 +42,8 @@ pub(crate) struct EncoderNames {
     pub(crate) layer: LayerNames,
     /// The table of biases by distance, where there is one.
     pub(crate) relative_bias: Option<&'static str>,
+    /// The vectors of distances and their norm, where attention is disentangled.
+    pub(crate) distances: Option<[&'static str; 2]>,
     /// The norm after the last layer, where there is one.
     pub(crate) final_norm: Option<&'static str>,
 }
@@ -52,6 +56,7 @@ impl EncoderNames {
         layer_path: |layer, _| format!("encoder.layer.{layer}"),
         layer: LayerNames::BERT,
         relative_bias: None,
+        distances: None,
         final_norm: None,
     };
 }
@@ -63,6 +68,7 @@ pub(crate) struct Encoder {
     /// Sets of layers.
     groups: Vec<Vec<Arc<Layer>>>,
     relative_bias: Option<RelativePositionBias>,
+    distances: Option<DistanceTable>,
     final_norm: Option<LayerNorm>,
     /// Applications of a set.
     layers: usize,
@@ -80,7 +86,7 @@ impl Encoder {
         let sizes = EmbeddingSizes {
             vocabulary: config.vocab_size,
             positions: match config.positions {
-                Positions::Rotary => 0,
+                Positions::InAttention => 0,
                 _ => config.max_position_embeddings,
             },
             types: config.type_vocab_size,
@@ -132,6 +138,14 @@ impl Encoder {
                     RelativePositionBias::load(&weights.at(name), buckets, heads)
                 })
                 .transpose()?,
+            distances: (config.disentangled.zip(names.distances))
+                .map(|(disentangled, [table, norm])| {
+                    let norm = (disentangled.norm)
+                        .then(|| LayerNorm::load_with(&weights.at(norm), to, eps, norm_bias));
+                    let rows = disentangled.buckets.rows();
+                    DistanceTable::load(&weights.at(table), rows, to, norm.transpose()?)
+                })
+                .transpose()?,
             final_norm: (names.final_norm)
                 .map(|name| LayerNorm::load_with(&weights.at(name), to, eps, norm_bias))
                 .transpose()?,
@@ -160,6 +174,8 @@ impl Encoder {
         let bias = (self.relative_bias.as_ref())
             .map(|bias| bias.by_distance(session, batch.longest()))
             .transpose()?;
+        let distances = self.distances.as_ref();
+        let distances = distances.map(|table| table.forward(session)).transpose()?;
         // What a layer that is run again must own.
         let kept = (session.checkpoints()).then(|| Arc::new((batch.clone(), globals.cloned())));
         for i in 0..self.layers {
@@ -167,21 +183,24 @@ impl Encoder {
             for (inner, layer) in group.iter().enumerate() {
                 x = match &kept {
                     None => {
-                        let bias = bias.as_ref();
                         let context = AttentionContext {
                             batch,
-                            bias,
+                            bias: bias.as_ref(),
+                            distances: distances.as_ref(),
                             globals,
                         };
                         layer.forward(session, x, context)?
                     }
                     Some(kept) => {
                         let (layer, kept) = (Arc::clone(layer), Arc::clone(kept));
-                        let inputs: Vec<&Var> = [&x].into_iter().chain(&bias).collect();
+                        let others = bias.iter().chain(&distances);
+                        let inputs: Vec<&Var> = [&x].into_iter().chain(others).collect();
+                        let biased = bias.is_some();
                         ops::checkpoint(session, &inputs, move |session, inputs| {
                             let context = AttentionContext {
                                 batch: &kept.0,
-                                bias: inputs.get(1),
+                                bias: inputs.get(1).filter(|_| biased),
+                                distances: inputs.get(1 + usize::from(biased)),
                                 globals: kept.1.as_ref(),
                             };
                             layer.forward(session, inputs[0].clone(), context)
@@ -213,7 +232,9 @@ impl Encoder {
             });
         }
         let pad = match self.positions {
-            Positions::Columns | Positions::Rotary => return Ok(Cow::Borrowed(batch.positions())),
+            Positions::Columns | Positions::InAttention => {
+                return Ok(Cow::Borrowed(batch.positions()));
+            }
             Positions::AfterPadding(pad) => pad,
         };
         let mut positions = Vec::with_capacity(batch.tokens());
@@ -250,7 +271,9 @@ impl Encoder {
     /// Parameters of neither embeddings nor layers.
     fn others(&self) -> usize {
         let bias = self.relative_bias.as_ref();
-        self.final_norm.as_ref().map_or(0, LayerNorm::parameters)
+        let distances = self.distances.as_ref();
+        distances.map_or(0, DistanceTable::parameters)
+            + self.final_norm.as_ref().map_or(0, LayerNorm::parameters)
             + bias.map_or(0, RelativePositionBias::parameters)
     }
 }
