@@ -56,12 +56,13 @@ fn gradients_have_the_same_bits() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (folder, dropout) in [
         ("families/roberta_token", "hidden_dropout_prob"),
-        // A bias that layers share, layers that share weights, rotary positions, global tokens, blocks.
+        // A bias that layers share, layers that share weights, rotary positions, global tokens, blocks, vectors of distances.
         ("families/mpnet_token", "hidden_dropout_prob"),
         ("families/albert_token", "hidden_dropout_prob"),
         ("families/modernbert_token", "embedding_dropout"),
         ("families/longformer_token", "hidden_dropout_prob"),
         ("families/big_bird_token", "hidden_dropout_prob"),
+        ("families/deberta_token", "hidden_dropout_prob"),
     ] {
         let folder = root.join(folder);
         let mut config = Config::from_file(folder.join("config.json")).unwrap();

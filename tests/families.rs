@@ -11,6 +11,7 @@ use bertha::kernels::{Exec, Isa};
 use bertha::models::{Config, ForwardOptions, Head, Targets, TrainableModel, load, loss};
 use bertha::nn::Batch;
 use bertha::tensor::{Checkpoint, Tensor};
+use serde_json::json;
 use support::{named, read_batch, relative_difference};
 
 const OUTPUT_TOLERANCE: f32 = 1e-5;
@@ -189,6 +190,107 @@ fn losses_and_gradients_match_pytorch() {
         assert_eq!(seen, wanted.count(), "{folder:?}: other parameters");
     }
     assert!(checked >= 46, "{checked} fixtures with labels");
+}
+
+/// Every key of every configuration with every kind of wrong value: an error or a model that runs, never a panic.
+#[test]
+fn no_value_of_any_key_panics() {
+    let wrong = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(3),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!("x"),
+        json!("c2p"),
+        json!([]),
+        json!([0]),
+        json!({}),
+    ];
+    let session = Session::new(Some(1)).unwrap();
+    let (mut refused, mut run) = (0, 0);
+    let heads = ["base", "masked_lm"];
+    let chosen = |folder: &PathBuf| {
+        heads
+            .iter()
+            .any(|head| folder.to_string_lossy().ends_with(head))
+    };
+    for folder in fixtures().into_iter().filter(chosen) {
+        let (batch, _) = read_batch(&folder);
+        let config = std::fs::read(folder.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let changed = tempfile::tempdir().unwrap();
+        let (from, to) = (&folder, changed.path());
+        std::fs::copy(from.join("model.safetensors"), to.join("model.safetensors")).unwrap();
+        for key in config.as_object().unwrap().keys() {
+            for value in &wrong {
+                let mut config = config.clone();
+                config[key] = value.clone();
+                std::fs::write(to.join("config.json"), config.to_string()).unwrap();
+                let result = load(to, &session).and_then(|model| {
+                    let outputs = model.forward(&session, &batch, &ForwardOptions::default());
+                    outputs.map(drop)
+                });
+                match result {
+                    Ok(()) => run += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    assert!(run > 500 && refused > 500, "{run} run, {refused} refused");
+}
+
+#[test]
+fn deberta_refuses_what_it_does_not_compute() {
+    let folder = fixtures()
+        .into_iter()
+        .find(|folder| folder.ends_with("deberta_masked_lm"))
+        .unwrap();
+    let session = Session::new(Some(1)).unwrap();
+    let changed = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        std::fs::copy(folder.join(name), changed.path().join(name)).unwrap();
+    };
+    for (key, value, parts) in [
+        (
+            "conv_kernel_size",
+            json!(3),
+            ["`conv_kernel_size` is 3", "convolution"],
+        ),
+        ("embedding_size", json!(9), ["`embedding_size` is 9", "18"]),
+        (
+            "pos_att_type",
+            json!("p2p"),
+            ["`pos_att_type`", "\"p2p\" is neither"],
+        ),
+        (
+            "position_buckets",
+            json!(2),
+            ["`position_buckets` is 2", "from 4"],
+        ),
+        (
+            "relative_attention",
+            json!(false),
+            ["`relative_attention`", "pos_att_type"],
+        ),
+        ("position_buckets", json!(6), ["rel_embeddings", "[12, 18]"]),
+    ] {
+        copy("model.safetensors");
+        copy("config.json");
+        let file = changed.path().join("config.json");
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        config[key] = value;
+        std::fs::write(&file, config.to_string()).unwrap();
+        let error = load(changed.path(), &session).err().unwrap().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{key}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ def main():
     parser.add_argument("--task", choices=["classify", "tag", "answer"], required=True)
     for name in ("model", "train", "output"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("epochs", "batch-size", "max-length", "seed"):
+    for name in ("epochs", "batch-size", "max-length", "seed", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--stride", type=int)
     for name in ("learning-rate", "warmup-ratio"):
@@ -103,6 +103,7 @@ def main():
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     order = random.Random(options.seed)
     tokenizer = AutoTokenizer.from_pretrained(options.model)

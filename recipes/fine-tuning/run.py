@@ -13,32 +13,23 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.append(str(HERE.parent))
+from recipe import BERTHA, put_table, run
+
 # Folder: task of bertha, ending of the files, measure, epochs, learning rate, longest example.
 TASKS = {
     "sst2": ("classify", "tsv", "accuracy", 1, 5e-5, 64),
     "ag_news": ("classify", "tsv", "accuracy", 1, 5e-5, 64),
-    "wnut17": ("tag", "conll", "f1", 2, 1e-4, 128),
-    "squad": ("answer", "json", "f1", 2, 1e-4, 192),
+    "wnut17": ("tag", "conll", "f1", 3, 2e-4, 128),
+    "squad": ("answer", "json", "f1", 3, 3e-4, 192),
 }
 STRIDE = 64
 BATCH = 32
 WARMUP = 0.1
-
-
-def run(words):
-    words = [str(word) for word in words]
-    start = time.monotonic()
-    made = subprocess.run(words, capture_output=True, text=True)
-    if made.returncode != 0:
-        raise SystemExit(f"{' '.join(words)}\n{made.stderr}")
-    return json.loads(made.stdout.splitlines()[-1]), time.monotonic() - start
 
 
 def windows(task, length):
@@ -50,18 +41,18 @@ def train(options, engine, name, seed, folder):
     task, ending, _, epochs, rate, length = TASKS[name]
     file = options.data / name / f"train.{ending}"
     words = ["--model", options.model, "--train", file, "--output", folder, "--epochs", epochs, "--batch-size", BATCH,
-             "--learning-rate", rate, "--warmup-ratio", WARMUP, "--seed", seed, "--task", task]
+             "--learning-rate", rate, "--warmup-ratio", WARMUP, "--seed", seed, "--task", task, "--threads", options.threads]
     words += windows(task, length)
     if engine == "bertha":
-        return run([options.bertha, "finetune", *words, "--save-steps", 0, "-q"])
-    return run([sys.executable, HERE / "peer.py", *words])
+        return run(options.bertha, "finetune", *words, "--save-steps", 0, "-q")[-1]
+    return run(sys.executable, HERE / "peer.py", *words)[-1]
 
 
 def score(options, name, folder):
     task, ending, measure, _, _, length = TASKS[name]
     file = options.data / name / f"dev.{ending}"
     words = [options.bertha, "evaluate", "--task", task, "--model", folder, "--data", file, "-q"]
-    found, _ = run(words + windows(task, length))
+    found = run(*words, *windows(task, length))[-1]
     value = found["metrics"][measure]
     # SQuAD's script counts in hundredths.
     return value if value > 1 else 100 * value
@@ -86,8 +77,9 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--bertha", type=Path, default=ROOT / "target/release/bertha")
+    parser.add_argument("--bertha", type=Path, default=BERTHA)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--update", action="store_true", help="write README.md's table")
     options = parser.parse_args()
@@ -104,8 +96,7 @@ def main():
                     continue
                 folder = options.output / f"{name}-{engine}"
                 shutil.rmtree(folder, ignore_errors=True)
-                said, seconds = train(options, engine, name, seed, folder)
-                seconds = said.get("seconds", seconds)
+                seconds = train(options, engine, name, seed, folder)["seconds"]
                 value = score(options, name, folder)
                 scores.setdefault((name, engine), []).append((value, seconds))
                 with record.open("a") as file:
@@ -115,10 +106,7 @@ def main():
     text = table(scores)
     print(text)
     if options.update:
-        readme = HERE / "README.md"
-        before, rest = readme.read_text().split("<!-- table -->")
-        _, after = rest.split("<!-- end of table -->")
-        readme.write_text(f"{before}<!-- table -->\n{text}\n<!-- end of table -->{after}")
+        put_table(HERE / "README.md", text)
 
 
 if __name__ == "__main__":

@@ -94,11 +94,11 @@ def curve(options, engine):
     return json.loads(kept.read_text())
 
 
-def table(curves):
+def table(curves, tokens_of_an_update):
     other = dict(curves["torch"])
     lines = ["| updates | tokens, millions | bertha | PyTorch | difference |", "| ---: | ---: | ---: | ---: | ---: |"]
     for step, loss in curves["bertha"]:
-        tokens = step * BATCH * LENGTH / 1e6
+        tokens = step * tokens_of_an_update / 1e6
         lines.append(f"| {step:,} | {tokens:.1f} | {loss:.3f} | {other[step]:.3f} | {loss - other[step]:+.3f} |")
     return "\n".join(lines)
 
@@ -154,12 +154,13 @@ def main():
         write_config(options)
         run(options.bertha, "train-tokenizer", "--type", "wordpiece", "--vocab-size", VOCABULARY, "--data",
             options.output / "train.txt", "--output", options.output / "tokenizer", "-q")
-    for engine in options.engines:
-        print(engine, train(options, engine), file=sys.stderr, flush=True)
+    said = {engine: train(options, engine) for engine in options.engines}
+    print(json.dumps(said), file=sys.stderr, flush=True)
     if len(options.engines) < 2:
         return
     curves = {engine: curve(options, engine) for engine in ("bertha", "torch")}
-    text = f"{table(curves)}\n\n{answers(options)}"
+    tokens_of_an_update = said["bertha"]["tokens"] / said["bertha"]["step"]
+    text = f"{table(curves, tokens_of_an_update)}\n\n{answers(options)}"
     print(text)
     if options.update:
         put_table(HERE / "README.md", text)

@@ -55,13 +55,13 @@ pub fn pack_binarized(
             continue;
         }
         let matrix = QuantizedMatrix::binarized(session, &value, table)?;
-        put(&mut packed, name, &value, &matrix)?;
+        put(&mut packed, name, &value, &matrix, false)?;
     }
     Ok(packed)
 }
 
 /// Whether a parameter is the weight that a checkpoint calls so, with or without the prefix of its family.
-fn ends_as(parameter: &str, weight: &str) -> bool {
+pub(crate) fn ends_as(parameter: &str, weight: &str) -> bool {
     let ends = |long: &str, short: &str| {
         long.strip_suffix(short)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -69,14 +69,15 @@ fn ends_as(parameter: &str, weight: &str) -> bool {
     ends(parameter, weight) || ends(weight, parameter)
 }
 
-fn put(
+pub(crate) fn put(
     packed: &mut Quantized,
     name: &str,
     value: &Tensor,
     matrix: &QuantizedMatrix,
+    double: bool,
 ) -> Result<(), CompressError> {
     let (rows, columns) = matrix.shape();
-    let tensors = matrix.tensors(name, false)?;
+    let tensors = matrix.tensors(name, double)?;
     packed.layers.push(LayerReport {
         weight: name.to_owned(),
         format: matrix.format().to_string(),

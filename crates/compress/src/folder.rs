@@ -183,7 +183,7 @@ fn ratio(a: f64, b: f64) -> f64 {
 }
 
 /// A format whose groups are no longer than a row.
-fn within(format: WeightFormat, columns: usize) -> WeightFormat {
+pub(crate) fn within(format: WeightFormat, columns: usize) -> WeightFormat {
     match format {
         WeightFormat::Codes { book, group } => WeightFormat::Codes {
             book,

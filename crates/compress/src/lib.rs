@@ -11,6 +11,7 @@
 //! - `scaling`: input scales that move what is hard to quantize to where it is easier (SmoothQuant, AWQ);
 //! - `folder`: the walk, its report, and saving;
 //! - `binarize`: models of signs, as they are trained and as they are packed;
+//! - `quantization_aware`: weights that learn as what they will be packed as;
 //! - `distillation`: what a student learns from its teacher;
 //! - `hessian`: Q-BERT's choice of bits by how sharply the loss curves;
 //! - `sensitivity`: how much each layer alone changes what the model gives, and which to spare.
@@ -24,6 +25,7 @@ mod folder;
 mod gptq;
 mod hessian;
 mod names;
+mod quantization_aware;
 mod rounding;
 mod scaling;
 mod sensitivity;
@@ -37,6 +39,7 @@ pub use folder::{LayerReport, Quantized, quantize};
 pub use gptq::gptq;
 pub use hessian::{Curvature, PowerIteration, assign_bits, curvatures, largest_eigenvalue};
 pub use names::layer_of;
+pub use quantization_aware::{Estimator, QuantizationAware, STEP};
 pub use rounding::round_to_nearest;
 pub use sensitivity::{Sensitivity, sensitivities, spare};
 pub use settings::{Method, Settings};

@@ -96,6 +96,9 @@ impl Settings {
 
     /// The format of a table; none where it stays as it is.
     pub(crate) fn format_of_table(&self, name: &str) -> Option<WeightFormat> {
+        if let Some(&format) = self.overrides.get(name) {
+            return Some(format);
+        }
         let kept = self.keep.iter().any(|part| name.contains(part));
         self.embeddings.filter(|_| !kept)
     }

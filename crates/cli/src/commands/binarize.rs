@@ -1,7 +1,6 @@
 //! `bertha binarize`: a fine-tuned model becomes one of signs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bertha_autograd::Session;
 use bertha_compress::{Distillation, binarized_config, pack_binarized};
@@ -11,13 +10,12 @@ use bertha_tokenizer::Tokenizer;
 use bertha_train::collate::BatchSize;
 use bertha_train::trainer::Trainer;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use crate::args::{Global, ModelDir};
+use crate::commands::model_folder::write_packed;
 use crate::commands::task_data::{Reading, TaskName};
 use crate::commands::training::{Defaults, Training, limit_threads};
 use crate::failure::Result;
-use crate::output::Output;
 
 /// Make a fine-tuned model one of signs: a bit for each weight, each input and each attention weight
 #[derive(Args, Debug)]
@@ -88,14 +86,6 @@ Output:
   Checkpoints in the folder hold the weights that are trained, as floats; `bertha evaluate` runs
   both.";
 
-#[derive(Serialize)]
-struct Line<'a> {
-    output: &'a Path,
-    bytes: u64,
-    bytes_before: u64,
-    weights: usize,
-}
-
 impl Binarize {
     /// Runs the command.
     pub fn run(&self, global: &Global) -> Result<()> {
@@ -143,17 +133,10 @@ impl Binarize {
             trainer = trainer.evaluation(dev.data);
         }
         let outcome = training.run(global, trainer, &dir)?;
-        let out = training.output.as_path();
-        let packed = pack_binarized(&session, &outcome.model)?;
-        packed.save(out)?;
-        let size = |dir: &Path| fs::metadata(dir.join("model.safetensors")).map_or(0, |m| m.len());
-        let mut output = Output::stdout();
-        output.line(&Line {
-            output: out,
-            bytes: size(out),
-            bytes_before: size(&dir),
-            weights: packed.layers.len(),
-        })?;
-        output.finish()
+        write_packed(
+            &pack_binarized(&session, &outcome.model)?,
+            &dir,
+            &training.output,
+        )
     }
 }

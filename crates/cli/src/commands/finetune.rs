@@ -1,8 +1,10 @@
 //! `bertha finetune`: teaches a pre-trained model a task.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bertha_autograd::Session;
+use bertha_compress::{QuantizationAware, STEP};
 use bertha_models::{Config, TrainableModel};
 use bertha_tokenizer::Tokenizer;
 use bertha_train::collate::BatchSize;
@@ -10,6 +12,8 @@ use bertha_train::trainer::Trainer;
 use clap::Args;
 
 use crate::args::{Global, GlobalTokens, ModelDir};
+use crate::commands::formats::QuantizationAwareArgs;
+use crate::commands::model_folder::write_packed;
 use crate::commands::task_data::{Reading, TaskName};
 use crate::commands::training::{Defaults, Training, limit_threads};
 use crate::failure::Result;
@@ -39,6 +43,8 @@ pub struct Finetune {
     #[command(flatten)]
     global_tokens: GlobalTokens,
     #[command(flatten)]
+    quantization: QuantizationAwareArgs,
+    #[command(flatten)]
     training: Training,
 }
 
@@ -49,6 +55,8 @@ Examples:
       --text-pair-column hypothesis --learning-rate 3e-5 --epochs 2 --output mnli
   bertha finetune --task tag --model bert-base --train train.conll --dev dev.conll --output ner
   bertha finetune --task answer --model bert-base --train train-v2.0.json --output squad
+  bertha finetune --task classify --model sst2 --train train.tsv --dev dev.tsv \\
+      --quantize int2 --estimator lsq --output sst2-int2        learns as 2 bits, and is packed
   bertha finetune … --resume        goes on after Ctrl-C or a crash, to the same model
 
 Input:
@@ -63,7 +71,10 @@ Output:
   One line when it is done; the measures on --dev go to standard error as they come.
     {\"output\":\"sst2\",\"step\":…,\"loss\":…,\"tokens_per_second\":…,
      \"best\":{\"step\":…,\"metric\":\"accuracy\",\"value\":…},\"evaluation\":{…},…}
-  (on one line). The folder holds the model, its record and picture, and checkpoints.";
+  (on one line). The folder holds the model, its record and picture, and checkpoints.
+  With --quantize or --quantize-as the model is packed, and a second line says
+    {\"output\":\"sst2-int2\",\"bytes\":…,\"bytes_before\":…,\"weights\":24}
+  The measures are those of the rounded weights; checkpoints hold what these are rounded from.";
 
 impl Finetune {
     /// Runs the command.
@@ -90,21 +101,38 @@ impl Finetune {
         task.configure(&mut config, labels);
         let session = Session::new(training.threads)?;
         let head = task.head();
-        let model = TrainableModel::from_dir(&dir, config, head, &session, training.seed)?;
+        let settings = self.quantization.settings()?;
+        let mut model = TrainableModel::from_dir(&dir, config, head, &session, training.seed)?;
         if !model.fresh.is_empty() {
             tracing::info!("new layers: {}", model.fresh.join(", "));
         }
-        let options = training.options(&Defaults {
+        let aware = match &settings {
+            Some(settings) => {
+                let estimator = self.quantization.estimator();
+                let aware = QuantizationAware::new(&session, &mut model, settings, estimator)?;
+                Some(Arc::new(aware))
+            }
+            None => None,
+        };
+        let mut options = training.options(&Defaults {
             epochs: 3.0,
             batch: BatchSize::Examples(32),
             learning_rate: 5e-5,
             warmup_ratio: 0.0,
         });
+        // Scales that learn are no weights.
+        options.groups.no_decay.push(STEP.to_owned());
         let mut trainer = Trainer::new(session, model, task, train.data.examples, options);
+        if let Some(aware) = &aware {
+            trainer = trainer.rounding(Arc::clone(aware));
+        }
         if let Some(dev) = dev {
             trainer = trainer.evaluation(dev.data);
         }
-        training.run(global, trainer, &dir)?;
-        Ok(())
+        let outcome = training.run(global, trainer, &dir)?;
+        match aware {
+            Some(aware) => write_packed(&aware.pack(&outcome.model)?, &dir, &training.output),
+            None => Ok(()),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod embed;
 mod evaluate;
 mod fill_mask;
 mod finetune;
+mod formats;
 mod forward;
 mod info;
 mod model_folder;

@@ -4,10 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use bertha_compress::Quantized;
 use bertha_tensor::AtomicFile;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 
 /// Refuses a folder that has a model, unless it may be replaced, and the folder that is read.
 pub(super) fn check_output(dir: &Path, out: &Path, overwrite: bool) -> Result<()> {
@@ -23,6 +26,28 @@ pub(super) fn check_output(dir: &Path, out: &Path, overwrite: bool) -> Result<()
         )));
     }
     Ok(())
+}
+
+#[derive(Serialize)]
+struct Packed<'a> {
+    output: &'a Path,
+    bytes: u64,
+    bytes_before: u64,
+    weights: usize,
+}
+
+/// Puts the packed form of what was trained from `dir` into the folder of its run, and says how large it is.
+pub(super) fn write_packed(packed: &Quantized, dir: &Path, out: &Path) -> Result<()> {
+    packed.save(out)?;
+    let size = |dir: &Path| fs::metadata(dir.join("model.safetensors")).map_or(0, |m| m.len());
+    let mut output = Output::stdout();
+    output.line(&Packed {
+        output: out,
+        bytes: size(out),
+        bytes_before: size(dir),
+        weights: packed.layers.len(),
+    })?;
+    output.finish()
 }
 
 /// Copies what makes the folder one of sentence-transformers, if it is; its longest text may become another.

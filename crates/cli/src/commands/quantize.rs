@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::args::{ModelDir, TextFile, positive};
+use crate::commands::formats::{Format, group_of};
 use crate::commands::model_folder::{check_output, copy, copy_sentence_transformers, write};
 use crate::commands::task_data::{Reading, TaskName};
 use crate::failure::{Failure, Result};
@@ -142,22 +143,6 @@ Output:
   With --method qbert first a line for each layer, and sensitivities.svg in DIR:
     {\"bits\":3,\"layer\":0,\"eigenvalues\":[…],\"omega\":8.1}";
 
-/// A format on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Format {
-    Int8,
-    Int4,
-    Int3,
-    Int2,
-    Uint4,
-    Uint3,
-    Uint2,
-    Nf4,
-    Fp4,
-    E2m1,
-    Sign,
-}
-
 /// A method on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rule {
@@ -258,7 +243,7 @@ impl Quantize {
                 for name in layer {
                     if let Some(&bits) = layer_of(&name).and_then(|layer| chosen.get(layer)) {
                         let book = CodeBook::Asymmetric(bits);
-                        let group = self.group();
+                        let group = group_of(self.group_size);
                         settings
                             .overrides
                             .insert(name, WeightFormat::Codes { book, group });
@@ -326,37 +311,13 @@ impl Quantize {
                 Rule::Qbert => Method::Round(GroupRange::MeanSquare),
             },
             double_quantization: self.double_quantization,
-            embeddings: self.embeddings.map(|format| self.format(format)),
+            embeddings: self
+                .embeddings
+                .map(|format| format.grouped(self.group_size)),
             heads: self.heads,
             keep: self.keep.clone(),
-            ..Settings::new(self.format(to))
+            ..Settings::new(to.grouped(self.group_size))
         })
-    }
-
-    fn format(&self, format: Format) -> WeightFormat {
-        let book = match format {
-            Format::Int8 => return WeightFormat::Int8,
-            Format::Int4 => CodeBook::Symmetric(4),
-            Format::Int3 => CodeBook::Symmetric(3),
-            Format::Int2 => CodeBook::Symmetric(2),
-            Format::Uint4 => CodeBook::Asymmetric(4),
-            Format::Uint3 => CodeBook::Asymmetric(3),
-            Format::Uint2 => CodeBook::Asymmetric(2),
-            Format::Nf4 => CodeBook::Nf4,
-            Format::Fp4 => CodeBook::Fp4,
-            Format::E2m1 => CodeBook::E2m1,
-            Format::Sign => CodeBook::Sign,
-        };
-        let group = self.group();
-        WeightFormat::Codes { book, group }
-    }
-
-    fn group(&self) -> usize {
-        match self.group_size {
-            // No row is longer.
-            0 => 1 << 24,
-            group => group,
-        }
     }
 
     /// How sharply the loss curves along each layer.

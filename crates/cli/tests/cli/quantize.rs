@@ -162,6 +162,52 @@ fn a_classifier_becomes_one_of_signs_and_one_of_few_bits() {
     let difference = packed.as_f64().unwrap() - trained.as_f64().unwrap();
     assert!(difference.abs() < 1e-5, "{packed} {trained}");
 
+    // So is one that learned as few bits.
+    for (options, weights) in [
+        (["--quantize", "int4", "--quantize-embeddings", "nf4"], 1),
+        (["--quantize", "int2", "--estimator", "lsq"], 0),
+    ] {
+        let out = dir.path().join(options[3]);
+        let out = out.to_str().unwrap();
+        let mut words = vec![
+            "finetune",
+            "-q",
+            "--task",
+            "classify",
+            "--model",
+            teacher,
+            "--train",
+            train,
+            "--dev",
+            train,
+            "--steps",
+            "3",
+            "--batch-size",
+            "8",
+            "--group-size",
+            "8",
+            "--output",
+            out,
+        ];
+        words.extend(options);
+        let lines = bertha(&words).lines();
+        assert_eq!(lines.len(), 2);
+        let packed = lines[1]["weights"].as_u64().unwrap();
+        assert!(packed >= 6 + weights, "{packed}");
+        let found = bertha(&[
+            "evaluate", "--task", "classify", "--model", out, "--data", train,
+        ])
+        .lines();
+        let loss = found[0]["metrics"]["loss"].as_f64().unwrap();
+        let trained = lines[0]["evaluation"]["loss"].as_f64().unwrap();
+        assert!((loss - trained).abs() < 1e-5, "{loss} {trained}");
+        assert!(
+            !fs::read(Path::new(out).join("model.safetensors"))
+                .unwrap()
+                .is_empty()
+        );
+    }
+
     let mixed = dir.path().join("mixed");
     let lines = bertha(&[
         "quantize",
@@ -191,4 +237,47 @@ fn a_classifier_becomes_one_of_signs_and_one_of_few_bits() {
     );
     assert!(mixed.join("sensitivities.svg").exists());
     bertha(&["classify", "--model", mixed.to_str().unwrap(), "word 3"]).lines();
+
+    // And one that learned as that mixture.
+    let (from, out) = (mixed.to_str().unwrap(), dir.path().join("learned"));
+    let lines = bertha(&[
+        "finetune",
+        "-q",
+        "--task",
+        "classify",
+        "--model",
+        teacher,
+        "--train",
+        train,
+        "--steps",
+        "2",
+        "--quantize-as",
+        from,
+        "--output",
+        out.to_str().unwrap(),
+    ])
+    .lines();
+    let formats = |dir: &Path| {
+        let tensors = bertha_tensor::Checkpoint::open_dir(dir).unwrap();
+        tensors.metadata().clone()
+    };
+    assert_eq!(lines[1]["weights"], 6);
+    assert_eq!(formats(&out), formats(&mixed));
+    let whole = [
+        "finetune", "--task", "classify", "--model", teacher, "--train", train,
+    ];
+    let refuse = |options: &[&str], parts: &[&str]| {
+        let out = dir.path().join("refused");
+        let out = ["--output", out.to_str().unwrap()];
+        let words: Vec<&str> = whole.iter().chain(options).chain(&out).copied().collect();
+        bertha(&words).refused(2, parts);
+    };
+    refuse(
+        &["--quantize-as", teacher],
+        &["no weight of it is quantized"],
+    );
+    refuse(
+        &["--quantize", "int4", "--quantize-as", from],
+        &["--quantize-as"],
+    );
 }

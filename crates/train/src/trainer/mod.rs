@@ -20,6 +20,7 @@ mod evaluation;
 mod loss;
 mod observer;
 mod options;
+mod rounding;
 mod run;
 mod task;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use evaluation::{EvaluationData, Scores, evaluate};
 pub use loss::{Loss, Objective, batch_loss, labelled_rows, loss_of, loss_terms};
 pub use observer::{Observer, Plan, Progress, Signal};
 pub use options::{Every, Length, TrainOptions};
+pub use rounding::WeightRounding;
 pub use task::Task;
 
 use crate::TrainError;
@@ -78,6 +80,7 @@ pub struct Trainer<'a> {
     observer: Box<dyn Observer + 'a>,
     collective: Box<dyn Collective + 'a>,
     objective: Box<dyn Objective + 'a>,
+    rounding: Option<Box<dyn WeightRounding + 'a>>,
 }
 
 /// The folder of a run.
@@ -158,6 +161,7 @@ impl<'a> Trainer<'a> {
             observer: Box::new(()),
             collective: Box::new(Local),
             objective: Box::new(()),
+            rounding: None,
         }
     }
 
@@ -205,6 +209,13 @@ impl<'a> Trainer<'a> {
     #[must_use]
     pub fn objective(mut self, objective: impl Objective + 'a) -> Self {
         self.objective = Box::new(objective);
+        self
+    }
+
+    /// What passes have in place of weights: quantization-aware training.
+    #[must_use]
+    pub fn rounding(mut self, rounding: impl WeightRounding + 'a) -> Self {
+        self.rounding = Some(Box::new(rounding));
         self
     }
 

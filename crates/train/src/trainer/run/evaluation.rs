@@ -7,6 +7,7 @@ use crate::TrainError;
 use crate::random::Seed;
 use crate::record::Record;
 use crate::trainer::checkpoint::{BEST, Best, write_folder};
+use crate::trainer::rounding::Rounded;
 use crate::trainer::{Scores, Task, evaluate};
 
 impl Run<'_> {
@@ -90,13 +91,16 @@ impl Run<'_> {
             return Ok(Scores::new());
         };
         let options = &trainer.options;
-        evaluate(
+        let rounded = Rounded::of(trainer)?;
+        let scores = evaluate(
             &trainer.session,
             trainer.model.model.as_ref(),
             trainer.task,
             data,
             trainer.masker.as_ref(),
             (options.evaluation_batch_tokens, Seed::new(options.seed)),
-        )
+        );
+        rounded.restore()?;
+        scores
     }
 }

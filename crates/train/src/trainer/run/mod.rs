@@ -12,6 +12,7 @@ use bertha_tensor::Tensor;
 use serde_json::{Value, json};
 
 use super::checkpoint::{State, checkpoints, prune, write_text};
+use super::rounding::Rounded;
 use super::{End, Every, Outcome, Plan, Progress, Scores, Signal, Trainer, loss_terms};
 use crate::TrainError;
 use crate::collate::{Batches, Sampler, TrainingBatch, collate, deal};
@@ -282,32 +283,10 @@ impl<'a> Run<'a> {
         }
         let terms: usize = batches.iter().map(loss_terms).sum();
         let over = self.sum_count(terms)? as f64;
-        self.gradients.clear();
-        let key = seed.key(Stream::Dropout);
-        let dropout = u64::from(key[0]) | u64::from(key[1]) << 32;
-        let mut loss = 0.0;
-        for batch in &batches {
-            let pass = self.state.micro_batches * world as u64 + rank as u64;
-            self.state.micro_batches += 1;
-            // Dropout counts in 32 bits, and would begin again after 4 billion passes.
-            let options = &self.trainer.options;
-            let session = self.trainer.session.training(dropout, pass as u32);
-            let session = session.checkpointing(options.activation_checkpointing);
-            let started = Instant::now();
-            let smoothing = options.label_smoothing;
-            let model = self.trainer.model.model.as_ref();
-            let objective = &self.trainer.objective;
-            let part = objective.loss(&session, model, batch, over, smoothing)?;
-            self.spent.forward += started.elapsed();
-            if let Some(part) = part {
-                let started = Instant::now();
-                loss += part.value;
-                if part.value.is_finite() {
-                    part.backward(&session, &mut self.gradients)?;
-                }
-                self.spent.backward += started.elapsed();
-            }
-        }
+        let rounded = Rounded::of(&self.trainer)?;
+        let loss = self.passes(&batches, over);
+        rounded.restore()?;
+        let mut loss = loss?;
         if world > 1 {
             let mut sum = [loss as f32];
             self.trainer.collective.all_reduce_sum(&mut sum)?;
@@ -317,6 +296,9 @@ impl<'a> Run<'a> {
             return Err(TrainError::Loss { value: loss });
         }
         let started = Instant::now();
+        if let Some(rounding) = &self.trainer.rounding {
+            rounding.estimate(&self.trainer.session, &mut self.gradients)?;
+        }
         if world > 1 {
             self.reduce()?;
         }
@@ -353,6 +335,42 @@ impl<'a> Run<'a> {
             learning_rate,
             gradient_norm,
         })
+    }
+
+    /// The passes of an update, forward and back; the sum of the batches' losses.
+    fn passes(&mut self, batches: &[TrainingBatch], over: f64) -> Result<f64, TrainError> {
+        let seed = Seed::new(self.trainer.options.seed);
+        let (rank, world) = (
+            self.trainer.collective.rank(),
+            self.trainer.collective.world(),
+        );
+        self.gradients.clear();
+        let key = seed.key(Stream::Dropout);
+        let dropout = u64::from(key[0]) | u64::from(key[1]) << 32;
+        let mut loss = 0.0;
+        for batch in batches {
+            let pass = self.state.micro_batches * world as u64 + rank as u64;
+            self.state.micro_batches += 1;
+            // Dropout counts in 32 bits, and would begin again after 4 billion passes.
+            let options = &self.trainer.options;
+            let session = self.trainer.session.training(dropout, pass as u32);
+            let session = session.checkpointing(options.activation_checkpointing);
+            let started = Instant::now();
+            let smoothing = options.label_smoothing;
+            let model = self.trainer.model.model.as_ref();
+            let objective = &self.trainer.objective;
+            let part = objective.loss(&session, model, batch, over, smoothing)?;
+            self.spent.forward += started.elapsed();
+            if let Some(part) = part {
+                let started = Instant::now();
+                loss += part.value;
+                if part.value.is_finite() {
+                    part.backward(&session, &mut self.gradients)?;
+                }
+                self.spent.backward += started.elapsed();
+            }
+        }
+        Ok(loss)
     }
 
     /// A count summed over all ranks, exactly.
@@ -429,5 +447,6 @@ fn setup(trainer: &Trainer<'_>) -> Value {
         "examples": trainer.examples.len(),
         "tokens": trainer.examples.tokens(),
         "ranks": trainer.collective.world(),
+        "rounding": trainer.rounding.as_ref().map(|rounding| rounding.setup()),
     })
 }
