@@ -15,9 +15,10 @@ pub(crate) fn is_in_pooler(name: &str) -> bool {
     name.split('.').any(|part| part == "pooler")
 }
 
-/// Whether a tensor is a table of embeddings.
+/// Whether a tensor is a table of embeddings, of words, positions or types. Vectors of distances (DeBERTa) are what products are
+/// made of, and no table.
 pub(crate) fn is_table(name: &str) -> bool {
-    name.ends_with("embeddings.weight")
+    name.ends_with("embeddings.weight") && !name.ends_with("rel_embeddings.weight")
 }
 
 /// Whether a tensor is the table of words.
@@ -51,5 +52,6 @@ mod tests {
         assert!(is_table("embeddings.position_embeddings.weight"));
         assert!(!is_word_table("embeddings.position_embeddings.weight"));
         assert!(is_word_table("model.embeddings.tok_embeddings.weight"));
+        assert!(!is_table("deberta.encoder.rel_embeddings.weight"));
     }
 }

@@ -110,7 +110,7 @@ fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     (left / all).sqrt()
 }
 
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 11] = [
     "roberta_masked_lm",
     "bert_question",
     "albert_sequence",
@@ -120,6 +120,8 @@ const FOLDERS: [&str; 9] = [
     "big_bird_token",
     "mpnet_base",
     "nomic_bert_base",
+    "deberta_sequence",
+    "deberta_own_masked_lm",
 ];
 
 #[test]

@@ -55,7 +55,7 @@ pub use binary::{
 };
 pub use buffer::AlignedBytes;
 pub use cores::default_threads;
-pub use distance::{by_distance, by_distance_backward};
+pub use distance::{DistanceGradients, DistanceTerms, distance_scores, distance_scores_backward};
 pub use dropout::{Dropout, dropout, dropout_add};
 pub use embedding::{EmbeddingTables, embedding_backward, embedding_layer_norm, embedding_sum};
 pub use error::KernelError;

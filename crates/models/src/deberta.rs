@@ -1,7 +1,7 @@
 //! DeBERTa, versions 2 and 3 (He et al. 2020, <https://arxiv.org/abs/2006.03654>, and 2021, <https://arxiv.org/abs/2111.09543>):
 //! BERT's layers with attention of contents and distances, which are where tokens are; a table of positions is rare.
 
-use bertha_nn::DistanceBuckets;
+use bertha_nn::{DistanceBuckets, Weights};
 
 use crate::encoder::{
     DisentangledConfig, EncoderConfig, EncoderNames, Keys, LayerNames, MAX_SIZE, Positions,
@@ -29,9 +29,10 @@ pub(crate) const DEBERTA_OF_AUTHORS: Family = family(MaskedLmNames {
     decoder: "lm_predictions.lm_head.decoder.weight",
 });
 
-/// The one whose masked LM's head a configuration asks for.
-pub(crate) fn of(config: &Config) -> Result<&'static Family, ModelError> {
-    Ok(match config.flag("legacy", true)? {
+/// The one whose masked LM's head a configuration asks for; where it does not say, which the weights have.
+pub(crate) fn of(config: &Config, weights: &Weights<'_>) -> Result<&'static Family, ModelError> {
+    let authors = weights.contains("lm_predictions.lm_head.dense.weight");
+    Ok(match config.flag("legacy", !authors)? {
         true => &DEBERTA,
         false => &DEBERTA_OF_AUTHORS,
     })

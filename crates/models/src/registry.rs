@@ -59,7 +59,7 @@ pub const REGISTRY: &[Architecture] = &[
     relative_of_bert!("ModernBert", MODERN_BERT),
     relative_of_bert!("NomicBert", NOMIC_BERT),
     Architecture {
-        load: |config, weights, head| deberta::of(config)?.load(config, weights, head),
+        load: |config, weights, head| deberta::of(config, weights)?.load(config, weights, head),
         ..relative_of_bert!("DebertaV2", DEBERTA)
     },
 ];

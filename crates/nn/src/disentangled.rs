@@ -253,32 +253,23 @@ impl Disentangled {
         let part = |i| ops::select(session, &parts, 0, i);
         let (q, k, v) = (part(0)?, part(1)?, part(2)?);
         let turned = |x: &Var| ops::transpose(session, x, 1, 2);
-        let mut scores = ops::matmul(session, &q, &turned(&k)?)?;
+        let scores = ops::matmul(session, &q, &turned(&k)?)?;
         // Only the rows that distances of this sequence have, as columns for query − key from −(S − 1) on.
         let reach = len as i64 - 1;
         let columns: Vec<usize> = (-reach..=reach).map(|d| self.buckets.row(d)).collect();
         let (first, last) = (columns[0], columns[columns.len() - 1]);
-        let mut columns: Vec<u32> = columns.iter().map(|&c| (c - first) as u32).collect();
-        let compared = |x: &Var, with: &Var, columns: &[u32]| {
+        let columns: Vec<u32> = columns.iter().map(|&c| (c - first) as u32).collect();
+        let compared = |x: &Var, with: &Option<Var>| -> Result<Option<Var>, NnError> {
+            let Some(with) = with else { return Ok(None) };
             let with = ops::narrow(session, with, 1, first, last + 1 - first)?;
-            let all = ops::matmul(session, x, &turned(&with)?)?;
-            ops::by_distance(session, &all, columns)
+            Ok(Some(ops::matmul(session, x, &turned(&with)?)?))
         };
-        let mut terms = 1;
-        if let Some(keys) = &distances.keys {
-            let part = compared(&q, keys, &columns)?;
-            scores = ops::add(session, &scores, &part)?;
-            terms += 1;
-        }
-        if let Some(queries) = &distances.queries {
-            // A row for each key here, so that distances count the other way.
-            columns.reverse();
-            let part = compared(&k, queries, &columns)?;
-            scores = ops::add(session, &scores, &turned(&part)?)?;
-            terms += 1;
-        }
+        let of_queries = compared(&q, &distances.keys)?;
+        let of_keys = compared(&k, &distances.queries)?;
+        let terms = 1 + usize::from(of_queries.is_some()) + usize::from(of_keys.is_some());
         let scale = 1.0 / ((dim * terms) as f64).sqrt();
-        let scores = ops::mul_scalar(session, &scores, scale)?;
+        let (queries, keys) = (of_queries.as_ref(), of_keys.as_ref());
+        let scores = ops::distance_scores(session, scores, queries, keys, &columns, scale)?;
         let scores = ops::reshape(session, &scores, &[heads * len, len])?;
         let weights = ops::softmax(session, scores)?;
         let weights = ops::dropout(session, weights, of.dropout)?;

@@ -10,10 +10,10 @@ mod arithmetic;
 mod attention;
 mod binary_attention;
 mod broadcast;
-mod by_distance;
 mod checkpoint;
 mod conv;
 mod custom_gradient;
+mod distance_scores;
 mod dropout;
 mod embedding;
 mod extremum;
@@ -42,10 +42,10 @@ mod window;
 pub use arithmetic::{add, div, mul, sub};
 pub use attention::attention;
 pub use binary_attention::binary_attention;
-pub use by_distance::by_distance;
 pub use checkpoint::checkpoint;
 pub use conv::{Conv2d, conv2d};
 pub use custom_gradient::custom_gradient;
+pub use distance_scores::distance_scores;
 pub use dropout::{dropout, dropout_add};
 pub use embedding::{EmbeddingInputs, Tables, embedding, embedding_layer_norm};
 pub use extremum::{maximum, minimum};
@@ -121,7 +121,7 @@ pub const REGISTRY: &[OpInfo] = &[
     straight_through::INFO,
     custom_gradient::INFO,
     binary_attention::INFO,
-    by_distance::INFO,
+    distance_scores::INFO,
     gather::ROWS,
     gather::COLUMN,
     pointwise::ACTIVATE,

@@ -148,9 +148,17 @@ fn transformer() -> Vec<Case> {
             let table = Arc::new(RotaryTable::new(3, 6, 100.0));
             ops::rope(s, x[0].clone(), &[0, 3, 5], 2, &table)
         }),
-        // Two buckets of several distances each, and one that none falls into.
-        Case::new("by_distance", &[&[2, 3, 4]], |s, x| {
-            ops::by_distance(s, &x[0], &[3, 3, 0, 1, 1])
+        // Two numbers of several distances each, and one that no distance has.
+        Case::new(
+            "distance_scores",
+            &[&[2, 3, 3], &[2, 3, 4], &[2, 3, 4]],
+            |s, x| {
+                let (queries, keys) = (Some(&x[1]), Some(&x[2]));
+                ops::distance_scores(s, x[0].clone(), queries, keys, &[3, 3, 0, 1, 1], 0.7)
+            },
+        ),
+        Case::new("distance_scores", &[&[1, 2, 2], &[1, 2, 3]], |s, x| {
+            ops::distance_scores(s, x[0].clone(), None, Some(&x[1]), &[2, 1, 0], 1.5)
         }),
         Case::new("segment_mean", &[&[6, 3]], |s, x| {
             ops::segment_mean(s, &x[0], &[0, 1, 4, 6])
