@@ -152,11 +152,12 @@ impl Disentangled {
 
     /// The layers that only distances have.
     pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let own = |projection| match projection {
-            &DistanceProjection::Own(ref linear) => Some(&**linear),
-            _ => None,
-        };
-        [own(&self.keys), own(&self.queries)].into_iter().flatten()
+        [&self.keys, &self.queries]
+            .into_iter()
+            .filter_map(|projection| match projection {
+                DistanceProjection::Own(linear) => Some(&**linear),
+                DistanceProjection::Absent | DistanceProjection::Shared => None,
+            })
     }
 
     /// `qkv[T,3·H·D]` to `[T,H·D]`, with `table[2·span,N]`.
