@@ -9,6 +9,7 @@ use bertha_nn::WeightFormat;
 use bertha_tensor::Tensor;
 use bertha_train::TrainError;
 use bertha_train::trainer::WeightRounding;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::binarize::{ends_as, put};
@@ -206,7 +207,7 @@ impl Rounding {
         let steps = self.steps.as_ref().map(|steps| steps.value().contiguous());
         let steps = steps.as_ref().map(Tensor::as_slice::<f32>).transpose()?;
         let each = self.format.groups(self.columns);
-        let rows = w.chunks(self.columns.max(1)).enumerate();
+        let rows = w.par_chunks(self.columns.max(1)).enumerate();
         Ok(rows
             .map(|(r, row)| match steps {
                 // An update may take a scale below 0.
@@ -234,7 +235,9 @@ impl Rounding {
                 "{name} has a value that is {wrong}"
             )));
         }
-        let rows = w.chunks(self.columns.max(1)).zip(self.groups(w, range)?);
+        let rows = w
+            .par_chunks(self.columns.max(1))
+            .zip(self.groups(w, range)?);
         let row = |(row, groups): (&[f32], Vec<Group>)| {
             let mut codes = vec![0; row.len()];
             let pieces = row.chunks(size).zip(codes.chunks_mut(size)).zip(&groups);
@@ -251,14 +254,13 @@ impl Rounding {
         let (book, size) = levels(self.format, self.columns);
         let mut values = vec![0.0; self.weight.numel()];
         let rows = self.rows(range)?;
-        for (Row { codes, groups }, values) in
-            rows.iter().zip(values.chunks_mut(self.columns.max(1)))
-        {
-            let pieces = codes.chunks(size).zip(values.chunks_mut(size)).zip(groups);
-            for ((codes, values), &group) in pieces {
+        let to = values.par_chunks_mut(self.columns.max(1));
+        rows.par_iter().zip(to).for_each(|(row, values)| {
+            let pieces = row.codes.chunks(size).zip(values.chunks_mut(size));
+            for ((codes, values), &group) in pieces.zip(&row.groups) {
                 decode_group(book, codes, group, values);
             }
-        }
+        });
         Ok(Tensor::from_vec(values, self.weight.shape())?)
     }
 
@@ -273,7 +275,6 @@ impl Rounding {
         let w = w.as_slice::<f32>()?;
         let mut dw = gradient.contiguous().as_slice::<f32>()?.to_vec();
         let groups = self.groups(w, range)?;
-        let mut steps = Vec::new();
         let all = (0..1u16 << book.bits()).map(|code| book.level(code as u8));
         // The outermost codes of symmetric formats are not used on the side that has one more.
         let low = match book {
@@ -281,9 +282,8 @@ impl Rounding {
             _ => all.clone().fold(f32::INFINITY, f32::min),
         };
         let high = all.fold(f32::NEG_INFINITY, f32::max);
-        let rows = w.chunks(self.columns.max(1));
-        let rows = rows.zip(dw.chunks_mut(self.columns.max(1))).zip(&groups);
-        for ((w, dw), groups) in rows {
+        let of_row = |((w, dw), groups): ((&[f32], &mut [f32]), &Vec<Group>)| {
+            let mut steps = Vec::with_capacity(groups.len());
             for ((w, dw), group) in w.chunks(size).zip(dw.chunks_mut(size)).zip(groups) {
                 let zero = f32::from(group.zero);
                 let mut step = 0.0f64;
@@ -306,7 +306,12 @@ impl Rounding {
                 let scale = 1.0 / (w.len() as f64 * f64::from(book.most())).sqrt();
                 steps.push((step * scale) as f32);
             }
-        }
+            steps
+        };
+        let rows = w.par_chunks(self.columns.max(1));
+        let rows = rows.zip(dw.par_chunks_mut(self.columns.max(1)));
+        let steps: Vec<Vec<f32>> = rows.zip(&groups).map(of_row).collect();
+        let steps = steps.concat();
         let steps = match &self.steps {
             Some(parameter) => Some(Tensor::from_vec(steps, parameter.shape())?),
             None => None,
