@@ -1,5 +1,7 @@
 //! Whatever a folder or a caller holds: the right error, which names the thing, and never a panic.
 
+mod support;
+
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use bertha::{
     QuestionAnswerer, TagOptions, TaskError, TextClassifier, TextInput, TokenClassifier,
 };
 use serde_json::{Value, json};
+use support::wrong_values;
 use tempfile::TempDir;
 
 /// A copy of a folder of `tests/golden/`, to be damaged.
@@ -284,21 +287,6 @@ fn configurations_that_cannot_be() {
 /// Every key of every JSON file with every kind of wrong value: an error or a model, never a panic.
 #[test]
 fn no_value_of_any_key_panics() {
-    let wrong = [
-        json!(null),
-        json!(true),
-        json!(0),
-        json!(-1),
-        json!(3),
-        json!(u64::MAX),
-        json!(1e300),
-        json!(""),
-        json!("x"),
-        json!([]),
-        json!([0]),
-        json!({}),
-        json!({"0": 1}),
-    ];
     let mut refusals = 0;
     for (name, files) in [
         (
@@ -325,7 +313,7 @@ fn no_value_of_any_key_panics() {
                 keys.extend(["max_seq_length", "do_lower_case"]);
             }
             for key in keys {
-                for value in &wrong {
+                for value in &wrong_values() {
                     let mut changed = before.clone();
                     changed[key] = value.clone();
                     folder.write(file, changed.to_string());

@@ -6,6 +6,27 @@ use std::path::Path;
 use bertha::models::{ModelInfo, Outputs};
 use bertha::nn::Batch;
 use bertha::tensor::{Checkpoint, Tensor};
+use serde_json::{Value, json};
+
+/// Values that a key of a configuration should not have, or not each key.
+pub fn wrong_values() -> Vec<Value> {
+    vec![
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(3),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!("x"),
+        json!([]),
+        json!([0]),
+        json!({}),
+        json!({"0": 1}),
+        json!("c2p"),
+    ]
+}
 
 /// The batch in a folder's inputs.safetensors, and its columns.
 pub fn read_batch(folder: &Path) -> (Batch, usize) {

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use bertha_autograd::Session;
 use bertha_models::{Config, TrainableModel};
 use bertha_nn::{Binarization, QuantizedMatrix};
-use bertha_tensor::Tensor;
 use serde_json::json;
 
-use crate::folder::{LayerReport, weight_error};
-use crate::names::{is_in_pooler, is_word_table, layer_of};
+use crate::names::{ends_as, is_in_pooler, is_word_table, layer_of};
 use crate::{CompressError, Quantized, linear_layers};
 
 /// The configuration of a binarized model, trained or packed.
@@ -55,44 +53,7 @@ pub fn pack_binarized(
             continue;
         }
         let matrix = QuantizedMatrix::binarized(session, &value, table)?;
-        put(&mut packed, name, &value, &matrix, false)?;
+        packed.put(name, &value, &matrix, false)?;
     }
     Ok(packed)
-}
-
-/// Whether a parameter is the weight that a checkpoint calls so, with or without the prefix of its family.
-pub(crate) fn ends_as(parameter: &str, weight: &str) -> bool {
-    let ends = |long: &str, short: &str| {
-        long.strip_suffix(short)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    ends(parameter, weight) || ends(weight, parameter)
-}
-
-pub(crate) fn put(
-    packed: &mut Quantized,
-    name: &str,
-    value: &Tensor,
-    matrix: &QuantizedMatrix,
-    double: bool,
-) -> Result<(), CompressError> {
-    let (rows, columns) = matrix.shape();
-    let tensors = matrix.tensors(name, double)?;
-    packed.layers.push(LayerReport {
-        weight: name.to_owned(),
-        format: matrix.format().to_string(),
-        shape: [rows, columns],
-        bytes: tensors
-            .iter()
-            .map(|(_, tensor)| tensor.size_in_bytes())
-            .sum(),
-        bytes_before: value.size_in_bytes(),
-        weight_error: weight_error(value.contiguous().as_slice()?, matrix)?,
-        output_error: None,
-    });
-    packed
-        .metadata
-        .insert(name.to_owned(), matrix.format().to_string());
-    packed.tensors.extend(tensors);
-    Ok(())
 }

@@ -49,6 +49,34 @@ pub struct Quantized {
 }
 
 impl Quantized {
+    /// Keeps a weight that was `value` as `matrix`, and reports it. With `double`, its scales are stored in 8 bits.
+    pub(crate) fn put(
+        &mut self,
+        name: &str,
+        value: &Tensor,
+        matrix: &QuantizedMatrix,
+        double: bool,
+    ) -> Result<(), CompressError> {
+        let (rows, columns) = matrix.shape();
+        let tensors = matrix.tensors(name, double)?;
+        self.layers.push(LayerReport {
+            weight: name.to_owned(),
+            format: matrix.format().to_string(),
+            shape: [rows, columns],
+            bytes: tensors
+                .iter()
+                .map(|(_, tensor)| tensor.size_in_bytes())
+                .sum(),
+            bytes_before: value.size_in_bytes(),
+            weight_error: weight_error(value.contiguous().as_slice()?, matrix)?,
+            output_error: None,
+        });
+        self.metadata
+            .insert(name.to_owned(), matrix.format().to_string());
+        self.tensors.extend(tensors);
+        Ok(())
+    }
+
     /// The tensors as a checkpoint, to be loaded without a file.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint::from_tensors(
@@ -170,7 +198,7 @@ pub fn quantize(
 }
 
 /// `‖W − Ŵ‖/‖W‖`.
-pub(crate) fn weight_error(w: &[f32], matrix: &QuantizedMatrix) -> Result<f64, CompressError> {
+fn weight_error(w: &[f32], matrix: &QuantizedMatrix) -> Result<f64, CompressError> {
     let values = matrix.dequantize()?;
     let square = |x: f32| f64::from(x).powi(2);
     let pairs = w.iter().zip(values.as_slice::<f32>()?);

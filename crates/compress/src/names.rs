@@ -10,6 +10,15 @@ pub fn layer_of(name: &str) -> Option<usize> {
     parts.next()?.parse().ok()
 }
 
+/// Whether a parameter is the weight that a checkpoint calls so, with or without the prefix of its family.
+pub(crate) fn ends_as(parameter: &str, weight: &str) -> bool {
+    let ends = |long: &str, short: &str| {
+        long.strip_suffix(short)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    ends(parameter, weight) || ends(weight, parameter)
+}
+
 /// Whether a parameter is the pooler's.
 pub(crate) fn is_in_pooler(name: &str) -> bool {
     name.split('.').any(|part| part == "pooler")

@@ -12,9 +12,8 @@ use bertha_train::trainer::WeightRounding;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::binarize::{ends_as, put};
 use crate::folder::within;
-use crate::names::is_table;
+use crate::names::{ends_as, is_table};
 use crate::rounding::{Row, assemble, fit, levels};
 use crate::{CompressError, Method, Quantized, Settings, linear_layers};
 
@@ -158,7 +157,7 @@ impl QuantizationAware {
             if double {
                 matrix = matrix.with_double_quantization()?;
             }
-            put(&mut packed, name, &value, &matrix, double)?;
+            packed.put(name, &value, &matrix, double)?;
         }
         Ok(packed)
     }

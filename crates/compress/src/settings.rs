@@ -85,6 +85,16 @@ impl Settings {
         }
     }
 
+    /// Formats for single weights, by their names; all others stay as they are.
+    pub fn of_weights(formats: BTreeMap<String, WeightFormat>) -> Self {
+        Self {
+            // Every name contains it.
+            keep: vec![String::new()],
+            overrides: formats,
+            ..Self::new(WeightFormat::Int8)
+        }
+    }
+
     /// The format of a linear layer's weight; none where it stays as it is.
     pub fn format_of(&self, name: &str) -> Option<WeightFormat> {
         if let Some(&format) = self.overrides.get(name) {

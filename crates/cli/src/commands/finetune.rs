@@ -12,8 +12,8 @@ use bertha_train::trainer::Trainer;
 use clap::Args;
 
 use crate::args::{Global, GlobalTokens, ModelDir};
-use crate::commands::formats::QuantizationAwareArgs;
 use crate::commands::model_folder::write_packed;
+use crate::commands::quantization_aware::QuantizationAwareArgs;
 use crate::commands::task_data::{Reading, TaskName};
 use crate::commands::training::{Defaults, Training, limit_threads};
 use crate::failure::Result;

@@ -14,6 +14,7 @@ mod forward;
 mod info;
 mod model_folder;
 mod pretrain;
+mod quantization_aware;
 mod quantize;
 mod quickstart;
 mod search;
