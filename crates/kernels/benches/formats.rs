@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use bertha_kernels::{
     BinaryWeights, CodeBook, Epilogue, Exec, Group, GroupRange, Int8Weights, Isa, LowBitSource,
-    LowBitWeights, PackedWeights, WeightSource, default_threads, encode_group, fit_group, gemm,
-    gemm_binary, gemm_int8, gemm_low_bit, pack_codes, packed_len, quantize_row_int8,
+    LowBitWeights, PackedFormat, PackedWeights, WeightSource, default_threads, encode_group,
+    fit_group, gemm, gemm_binary, gemm_int8, gemm_low_bit, pack_codes, packed_len,
+    quantize_row_int8,
 };
 
 /// Outputs and inputs of a layer's products: queries, keys and values; mix; up; down.
@@ -20,7 +21,7 @@ const ROWS: [usize; 4] = [1, 16, 128, 4096];
 const GROUP: usize = 64;
 
 enum Weight {
-    F32(PackedWeights),
+    Float(PackedWeights),
     Int8(Int8Weights),
     LowBit(LowBitWeights),
     Binary(BinaryWeights),
@@ -30,7 +31,7 @@ impl Weight {
     fn product(&self, exec: &Exec, rows: usize, x: &[f32], y: &mut [f32]) {
         let epilogue = Epilogue::default();
         match self {
-            Self::F32(w) => gemm(exec, rows, x, w, epilogue, y),
+            Self::Float(w) => gemm(exec, rows, x, w, epilogue, y),
             Self::Int8(w) => gemm_int8(exec, rows, x, w, epilogue, y),
             Self::LowBit(w) => gemm_low_bit(exec, rows, x, w, epilogue, y),
             Self::Binary(w) => gemm_binary(exec, rows, x, w, epilogue, y),
@@ -39,7 +40,7 @@ impl Weight {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::F32(w) => w.bytes(),
+            Self::Float(w) => w.bytes(),
             Self::Int8(w) => w.bytes(),
             Self::LowBit(w) => w.bytes(),
             Self::Binary(w) => w.bytes(),
@@ -97,11 +98,20 @@ fn made(exec: &Exec, n: usize, k: usize) -> Vec<(&'static str, Weight)> {
     vec![
         (
             "f32",
-            Weight::F32(PackedWeights::pack(exec, WeightSource::F32(&w), n, k)),
+            Weight::Float(PackedWeights::pack(exec, WeightSource::F32(&w), n, k)),
+        ),
+        (
+            "bf16",
+            Weight::Float(PackedWeights::pack_stacked(
+                exec,
+                &[(WeightSource::F32(&w), n)],
+                k,
+                PackedFormat::Bf16,
+            )),
         ),
         (
             "int8",
-            Weight::Int8(Int8Weights::pack_stacked(&[(&q, &scales)], k)),
+            Weight::Int8(Int8Weights::pack_stacked(exec, &[(&q, &scales)], k)),
         ),
         ("int4", low_bit(exec, &w, n, k, CodeBook::Symmetric(4))),
         ("nf4", low_bit(exec, &w, n, k, CodeBook::Nf4)),
@@ -109,7 +119,7 @@ fn made(exec: &Exec, n: usize, k: usize) -> Vec<(&'static str, Weight)> {
         ("sign", low_bit(exec, &w, n, k, CodeBook::Sign)),
         (
             "binary",
-            Weight::Binary(BinaryWeights::pack_stacked(&[(&bits, &scales)], k)),
+            Weight::Binary(BinaryWeights::pack_stacked(exec, &[(&bits, &scales)], k)),
         ),
     ]
 }

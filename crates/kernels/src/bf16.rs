@@ -28,6 +28,38 @@ pub(crate) fn widen(value: bf16) -> f32 {
     f32::from_bits(u32::from(value.to_bits()) << 16)
 }
 
+/// Two values, rounded, in one word: the first in the lower half.
+#[inline(always)]
+pub(crate) fn pair(first: f32, second: f32) -> f32 {
+    let (low, high) = (narrow(first).to_bits(), narrow(second).to_bits());
+    f32::from_bits(u32::from(low) | u32::from(high) << 16)
+}
+
+/// Rounds rows of `k` values into rows of `⌈k/2⌉` pairs; of an odd `k` the last has a zero.
+pub(crate) struct PairRows<'a> {
+    pub(crate) from: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) to: &'a mut [f32],
+}
+
+impl Kernel for PairRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        let rows = self.from.chunks_exact(self.k);
+        for (row, words) in rows.zip(self.to.chunks_exact_mut(self.k.div_ceil(2))) {
+            let pairs = row.chunks_exact(2);
+            if let ([last], Some(word)) = (pairs.remainder(), words.last_mut()) {
+                *word = pair(*last, 0.0);
+            }
+            for (word, values) in words.iter_mut().zip(pairs) {
+                *word = pair(values[0], values[1]);
+            }
+        }
+    }
+}
+
 /// Rounds f32 values to bf16.
 ///
 /// # Panics

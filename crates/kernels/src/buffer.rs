@@ -85,7 +85,17 @@ impl AlignedFloats {
         ))
     }
 
-    /// At least `len` values whose contents are unspecified: grows when it is too small.
+    /// The bytes of all values.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// The bytes of all values, to be written.
+    pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        self.0.as_bytes_mut()
+    }
+
+    /// `len` values whose contents are unspecified: grows when it is too small.
     pub(crate) fn at_least(&mut self, len: usize) -> &mut [f32] {
         if self.len() < len {
             *self = Self::zeroed(len.next_power_of_two());

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::KernelError;
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, Avx512Bf16, Avx512Popcnt, Avx512Vnni};
 use crate::simd::{Kernel, Portable, Simd};
 
 /// An instruction set that this machine has.
@@ -82,6 +82,72 @@ impl Isa {
             Tier::Avx2(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.vectorize(kernel),
+        }
+    }
+
+    /// Whether it multiplies bf16 by an instruction of its own: `avx512` on machines that have AVX-512 BF16.
+    pub fn multiplies_bf16(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => Avx512Bf16::detect().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether it multiplies bytes by an instruction of its own: `avx512` on machines that have AVX-512 VNNI.
+    pub fn multiplies_int8(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => Avx512Vnni::detect().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether it counts bits by an instruction of its own: `avx512` on machines that have AVX-512 VPOPCNTDQ.
+    pub fn counts_bits(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => Avx512Popcnt::detect().is_some(),
+            _ => false,
+        }
+    }
+
+    /// [`Isa::run_native`] with the instructions that multiply bf16, where there are any.
+    #[inline]
+    pub(crate) fn run_bf16<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => match Avx512Bf16::detect() {
+                Some(simd) => simd.vectorize(kernel),
+                None => self.run_native(kernel),
+            },
+            _ => self.run_native(kernel),
+        }
+    }
+
+    /// [`Isa::run_native`] with the instructions that multiply bytes, where there are any.
+    #[inline]
+    pub(crate) fn run_int8<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => match Avx512Vnni::detect() {
+                Some(simd) => simd.vectorize(kernel),
+                None => self.run_native(kernel),
+            },
+            _ => self.run_native(kernel),
+        }
+    }
+
+    /// [`Isa::run_native`] with the instructions that count bits, where there are any.
+    #[inline]
+    pub(crate) fn run_bits<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => match Avx512Popcnt::detect() {
+                Some(simd) => simd.vectorize(kernel),
+                None => self.run_native(kernel),
+            },
+            _ => self.run_native(kernel),
         }
     }
 

@@ -315,12 +315,16 @@ fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeig
         Some(WeightFormat::Binary) => {
             let sources = parts.iter().map(|part| part.binary());
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            QuantizedWeight::Binary(BinaryWeights::pack_stacked(&sources, inputs))
+            QuantizedWeight::Binary(BinaryWeights::pack_stacked(
+                session.exec(),
+                &sources,
+                inputs,
+            ))
         }
         _ => {
             let sources = parts.iter().map(|part| part.int8());
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            QuantizedWeight::Int8(Int8Weights::pack_stacked(&sources, inputs))
+            QuantizedWeight::Int8(Int8Weights::pack_stacked(session.exec(), &sources, inputs))
         }
     })
 }

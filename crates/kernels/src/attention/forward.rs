@@ -25,7 +25,8 @@ use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{
-    MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows, tile_vectors,
+    F32Word, MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows,
+    tile_vectors,
 };
 use crate::simd::math::exp;
 use crate::simd::{Kernel, Simd};
@@ -359,7 +360,7 @@ impl Tile<'_> {
             let strip = &self.keys[(first + from) * self.dim..][..self.dim * rows];
             let (a, b) = ((strip, rows), (&*self.queries, columns));
             let to = &mut self.scores[from * V * S::LANES..];
-            multiply::<S, V>(simd, rows.min(keys - from), a, b, self.dim, to);
+            multiply::<S, F32Word, V>(simd, rows.min(keys - from), a, b, self.dim, to);
         }
     }
 
@@ -426,7 +427,7 @@ impl Tile<'_> {
                     &self.values[first * padded + column..(first + keys) * padded],
                     padded,
                 );
-                multiply_vectors(simd, vectors, count, a, b, keys, &mut tile.0);
+                multiply_vectors::<S, F32Word>(simd, vectors, count, a, b, keys, &mut tile.0);
                 for r in 0..count {
                     let factor = simd.splat(rescale[query + r]);
                     for v in 0..vectors {

@@ -4,7 +4,7 @@ use super::popcount::differing;
 use super::{BinaryWeights, COLUMNS, PANELS, ROWS, WORD};
 use crate::Exec;
 use crate::exec::SharedMut;
-use crate::gemm::{Epilogue, Finish, Place, gemm_is_empty};
+use crate::gemm::{Epilogue, Finish, Place, driver, gemm_is_empty, with_words};
 use crate::isa::Tier;
 use crate::simd::{Kernel, Simd};
 
@@ -58,22 +58,28 @@ pub fn gemm_binary(
     if gemm_is_empty((rows, n, k), x, epilogue, y) {
         return;
     }
-    let words = k.div_ceil(WORD).max(1);
-    let mut bits = vec![0u64; rows * words];
-    {
-        let bits = SharedMut::new(&mut bits);
-        exec.for_ranges(rows, 2 * k, |range| {
-            // SAFETY: the ranges of different pieces are disjoint.
-            let bits = unsafe { bits.slice(range.start * words..range.end * words) };
-            let x = &x[range.start * k..range.end * k];
-            match exec.isa().0 {
-                Tier::Portable(_) => pack_signs(x, k, bits),
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the tokens prove AVX2.
-                Tier::Avx2(_) | Tier::Avx512(_) => unsafe { avx2::pack_signs(x, k, bits) },
-            }
+    let words = k.div_ceil(WORD);
+    if weights.for_tiles() {
+        return with_words(rows * weights.words(), |room| {
+            // SAFETY: two words of 32 bits are one of 64, and the room is aligned to 64 bytes.
+            let bits = unsafe {
+                std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u64>(), rows * words)
+            };
+            pack_rows(exec, rows, x, k, bits);
+            driver::gemm(
+                exec,
+                rows,
+                room,
+                driver::Panels::Binary(weights),
+                epilogue,
+                None,
+                y,
+            );
         });
     }
+    let words = words.max(1);
+    let mut bits = vec![0u64; rows * words];
+    pack_rows(exec, rows, x, k, &mut bits);
     let panels = n.div_ceil(COLUMNS);
     let tiles = n.div_ceil(WIDTH);
     let row_blocks = rows.div_ceil(BLOCK_ROWS);
@@ -118,6 +124,23 @@ pub fn gemm_binary(
                 });
                 row += count;
             }
+        }
+    });
+}
+
+/// [`pack_signs`] for `rows` rows, on all threads.
+fn pack_rows(exec: &Exec, rows: usize, x: &[f32], k: usize, bits: &mut [u64]) {
+    let words = k.div_ceil(WORD);
+    let bits = SharedMut::new(bits);
+    exec.for_ranges(rows, 2 * k, |range| {
+        // SAFETY: the ranges of different pieces are disjoint.
+        let bits = unsafe { bits.slice(range.start * words..range.end * words) };
+        let x = &x[range.start * k..range.end * k];
+        match exec.isa().0 {
+            Tier::Portable(_) => pack_signs(x, k, bits),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tokens prove AVX2.
+            Tier::Avx2(_) | Tier::Avx512(_) => unsafe { avx2::pack_signs(x, k, bits) },
         }
     });
 }

@@ -43,18 +43,12 @@ fn every_tier_gives_the_reference_to_the_bit() {
         let half = n / 2;
         let (first, second) = (bits(&w[..half * k], k), bits(&w[half * k..], k));
         let parts: [(&[u8], &[f32]); 2] = [(&first, &scales[..half]), (&second, &scales[half..])];
-        let weights = BinaryWeights::pack_stacked(&parts, k);
         for isa in Isa::available() {
             let run = |threads, epilogue| {
+                let exec = Exec::with_isa(isa, threads);
+                let weights = BinaryWeights::pack_stacked(&exec, &parts, k);
                 let mut y = vec![f32::NAN; rows * n];
-                gemm_binary(
-                    &Exec::with_isa(isa, threads),
-                    rows,
-                    &x,
-                    &weights,
-                    epilogue,
-                    &mut y,
-                );
+                gemm_binary(&exec, rows, &x, &weights, epilogue, &mut y);
                 y
             };
             assert_eq!(

@@ -1,16 +1,34 @@
 //! The bits of a weight.
 
-use super::{COLUMNS, WORD};
+use std::ops::Range;
 
-/// The signs of `W[N,K]`, with a scale for each row.
+use super::{COLUMNS, WORD};
+use crate::Exec;
+use crate::buffer::AlignedFloats;
+use crate::gemm::tile::panel_width;
+use crate::isa::Isa;
+
+/// The signs of `W[N,K]`, with a scale for each row, in the layout that one instruction set wants.
 ///
-/// Panels of eight rows; in a panel, for each 64 values of k, the word of each row. Rows and k are filled up with zeros.
+/// Panels of some rows; in a panel, for each 64 values of k, the word of each row, or for each 32 where the machine counts
+/// bits and the product runs on the tiles of that of f32. Rows and k are filled up with zeros.
 pub struct BinaryWeights {
-    words: Vec<u64>,
+    data: Data,
     scales: Vec<f32>,
+    isa: Isa,
     n: usize,
     k: usize,
 }
+
+enum Data {
+    /// Panels of eight rows.
+    Words(Vec<u64>),
+    /// Panels of as many rows as a tile has columns, in words of 32 bits.
+    Tiles(AlignedFloats),
+}
+
+/// Words of 32 bits in one of 64.
+const HALVES: usize = 2;
 
 impl BinaryWeights {
     /// Packs matrices of `k` columns, one below the other: bits as [`pack_codes`](crate::pack_codes) packs them, each row
@@ -18,28 +36,43 @@ impl BinaryWeights {
     ///
     /// # Panics
     /// When a part has other lengths than its rows and `k` say.
-    pub fn pack_stacked(parts: &[(&[u8], &[f32])], k: usize) -> Self {
+    pub fn pack_stacked(exec: &Exec, parts: &[(&[u8], &[f32])], k: usize) -> Self {
+        let isa = exec.isa();
         let n = parts.iter().map(|(_, scales)| scales.len()).sum::<usize>();
-        let words = k.div_ceil(WORD);
-        let mut data = vec![0u64; n.div_ceil(COLUMNS) * COLUMNS * words];
+        // Bytes of a word, and rows whose words lie side by side.
+        let (bytes, columns) = match isa.counts_bits() {
+            true => (WORD / HALVES / 8, panel_width(isa)),
+            false => (WORD / 8, COLUMNS),
+        };
+        let row_bytes = k.div_ceil(WORD) * WORD / 8;
+        let panel_bytes = row_bytes * columns;
+        let mut data = AlignedFloats::zeroed(n.div_ceil(columns) * panel_bytes / size_of::<f32>());
         let mut scales = Vec::with_capacity(n);
         let len = k.div_ceil(8);
         for (bits, part) in parts {
             assert_eq!(bits.len(), part.len() * len, "bits of [rows, {k}]");
             for r in 0..part.len() {
                 let row = scales.len() + r;
-                let panel = row / COLUMNS * words * COLUMNS;
+                let panel = row / columns * panel_bytes;
                 for (i, &byte) in bits[r * len..][..len].iter().enumerate() {
-                    let word = panel + i / 8 * COLUMNS + row % COLUMNS;
+                    let at = (i / bytes * columns + row % columns) * bytes + i % bytes;
                     // The first value is the highest bit of a byte there, the lowest of a word here.
-                    data[word] |= u64::from(byte.reverse_bits()) << (i % 8 * 8);
+                    data.as_bytes_mut()[panel + at] = byte.reverse_bits();
                 }
             }
             scales.extend_from_slice(part);
         }
+        let data = match isa.counts_bits() {
+            true => Data::Tiles(data),
+            false => {
+                let words = data.as_bytes().as_chunks::<8>().0.iter();
+                Data::Words(words.map(|&bytes| u64::from_le_bytes(bytes)).collect())
+            }
+        };
         Self {
-            words: data,
+            data,
             scales,
+            isa,
             n,
             k,
         }
@@ -57,7 +90,51 @@ impl BinaryWeights {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.words) + size_of_val(&*self.scales)
+        let data = match &self.data {
+            Data::Words(words) => size_of_val(&**words),
+            Data::Tiles(words) => size_of_val(&**words),
+        };
+        data + size_of_val(&*self.scales)
+    }
+
+    /// The instruction set they were packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Whether the product runs on the tiles of that of f32.
+    pub(super) fn for_tiles(&self) -> bool {
+        matches!(self.data, Data::Tiles(_))
+    }
+
+    /// Words of 32 bits of a row.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> usize {
+        self.k.div_ceil(WORD) * HALVES
+    }
+
+    /// A panel for a tile; nothing where there are none.
+    #[inline(always)]
+    pub(crate) fn tile_panel(&self, panel: usize) -> &[f32] {
+        match &self.data {
+            Data::Tiles(words) => {
+                let len = self.words() * panel_width(self.isa);
+                &words[panel * len..][..len]
+            }
+            Data::Words(_) => &[],
+        }
+    }
+
+    /// Turns counts of signs that differ, as the bits of rows that are `width` apart, into products.
+    #[inline(always)]
+    pub(crate) fn scale(&self, tile: &mut [f32], width: usize, columns: Range<usize>) {
+        let k = self.k as i32;
+        let scales = &self.scales[columns];
+        for row in tile.chunks_exact_mut(width) {
+            for (value, &scale) in row.iter_mut().zip(scales) {
+                *value = (k - 2 * value.to_bits().cast_signed()) as f32 * scale;
+            }
+        }
     }
 
     /// A scale for each row.
@@ -65,10 +142,13 @@ impl BinaryWeights {
         &self.scales
     }
 
-    /// The words of eight rows.
+    /// The words of eight rows; nothing where panels are those of tiles.
     pub(super) fn panel(&self, panel: usize) -> &[u64] {
         let len = self.k.div_ceil(WORD) * COLUMNS;
-        &self.words[panel * len..][..len]
+        match &self.data {
+            Data::Words(words) => &words[panel * len..][..len],
+            Data::Tiles(_) => &[],
+        }
     }
 }
 

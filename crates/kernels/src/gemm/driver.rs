@@ -4,27 +4,33 @@
 //! are packed once (they then stay in L2), and each panel's part (in L2 too) is multiplied with all
 //! of them. Sums of one block of K are added to those of the blocks before, so every value of the
 //! product is summed in one order, whatever task computes it.
+//!
+//! K here is counted in words of 32 bits, of which a row of `x` and of the weights is made: f32 values, or pairs of bf16, or four bytes.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::epilogue::{Finish, Place, put_sums};
+use super::int8::{Int8Weights, Scaling};
 use super::pack::{Rounded, pack_strip};
 use super::tile::{
-    LINE, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows,
-    tile_vectors,
+    Bf16Pair, Dot, F32Word, Int8Quad, LINE, Signs, TileBuffer, UNROLL, multiply_vectors,
+    multiply_whole, tile_columns, tile_rows, tile_vectors,
 };
-use super::{Epilogue, LowBitWeights, PackedFormat, PackedWeights};
+use super::weights::Layout;
+use super::{Epilogue, LowBitWeights, PackedWeights};
 use crate::Exec;
+use crate::binary::BinaryWeights;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 
-/// The most values of K in a block: a panel's part of 512 · 48 values takes 96 KiB.
+/// The most words of K in a block: a panel's part of 512 · 48 words takes 96 KiB.
 const BLOCK_K: usize = 512;
 
-/// The most rows in a block: 128 · 512 values take 256 KiB.
+/// The most rows in a block: 128 · 512 words take 256 KiB.
 const BLOCK_ROWS: usize = 128;
 
 /// Rows below which a block is not cut for the sake of more tasks: each block reads all weights.
@@ -41,10 +47,14 @@ thread_local! {
 
 /// Where panels come from.
 #[derive(Clone, Copy)]
-pub(super) enum Panels<'a> {
+pub(crate) enum Panels<'a> {
     Stored(&'a PackedWeights),
     /// Made as they are read.
     LowBit(&'a LowBitWeights),
+    /// Bytes by four, with what turns sums into values.
+    Int8(&'a Int8Weights, Scaling<'a>),
+    /// Signs by 32.
+    Binary(&'a BinaryWeights),
 }
 
 impl<'a> Panels<'a> {
@@ -53,14 +63,19 @@ impl<'a> Panels<'a> {
         match self {
             Self::Stored(weights) => weights.n(),
             Self::LowBit(weights) => weights.n(),
+            Self::Int8(weights, _) => weights.n(),
+            Self::Binary(weights) => weights.n(),
         }
     }
 
+    /// Words of a row.
     #[inline(always)]
-    fn k(self) -> usize {
+    fn words(self) -> usize {
         match self {
-            Self::Stored(weights) => weights.k(),
+            Self::Stored(weights) => weights.words(),
             Self::LowBit(weights) => weights.k(),
+            Self::Int8(weights, _) => weights.words(),
+            Self::Binary(weights) => weights.words(),
         }
     }
 
@@ -68,15 +83,26 @@ impl<'a> Panels<'a> {
         match self {
             Self::Stored(weights) => weights.isa(),
             Self::LowBit(weights) => weights.isa(),
+            Self::Int8(weights, _) => weights.isa(),
+            Self::Binary(weights) => weights.isa(),
         }
     }
 
-    /// Whether inputs are rounded to bf16.
+    /// Whether inputs, which are f32, are rounded to bf16.
     #[inline(always)]
     fn rounds(self) -> bool {
         match self {
-            Self::Stored(weights) => weights.format() == PackedFormat::Bf16,
-            Self::LowBit(_) => false,
+            Self::Stored(weights) => weights.layout() == Layout::Bf16,
+            Self::LowBit(_) | Self::Int8(..) | Self::Binary(_) => false,
+        }
+    }
+
+    /// The most words in a block of K. Sums of whole numbers cannot be taken up again where they were f32: K is not cut.
+    #[inline(always)]
+    fn block(self) -> usize {
+        match self {
+            Self::Stored(_) | Self::LowBit(_) => BLOCK_K,
+            Self::Int8(..) | Self::Binary(_) => self.words(),
         }
     }
 
@@ -99,12 +125,14 @@ impl<'a> Panels<'a> {
                 weights.expand(panel, ks, room);
                 room
             }
+            Self::Int8(weights, _) => weights.quads(panel),
+            Self::Binary(weights) => weights.tile_panel(panel),
         }
     }
 }
 
-/// See [`gemm`](super::gemm).
-pub(super) fn gemm(
+/// See [`gemm`](super::gemm); `x` is `[rows, words]`.
+pub(crate) fn gemm(
     exec: &Exec,
     rows: usize,
     x: &[f32],
@@ -113,18 +141,19 @@ pub(super) fn gemm(
     before: Option<&mut [f32]>,
     y: &mut [f32],
 ) {
-    let plan = weights.isa().run_native(MakePlan {
+    let isa = weights.isa();
+    let plan = isa.run_native(MakePlan {
         threads: exec.threads(),
         rows,
         n: weights.n(),
-        k: weights.k(),
+        words: weights.words(),
     });
     let y = SharedMut::new(y);
     let before = before.map(SharedMut::new);
     exec.parallel(plan.row_blocks * plan.groups, |task| {
         // Outside of `run`: a closure in there would not be compiled with the tier's instructions.
         BUFFERS.with_borrow_mut(|[packed, expanded]| {
-            weights.isa().run_native(Block {
+            let task = Task {
                 rows: plan.rows_of(task / plan.groups),
                 panels: plan.panels_of(task % plan.groups),
                 x,
@@ -134,7 +163,15 @@ pub(super) fn gemm(
                 expanded,
                 before: before.as_ref(),
                 y: &y,
-            });
+            };
+            match weights {
+                Panels::Stored(stored) if stored.layout() == Layout::Bf16Pairs => {
+                    isa.run_bf16(Block::<Bf16Pair>(task, PhantomData));
+                }
+                Panels::Int8(..) => isa.run_int8(Block::<Int8Quad>(task, PhantomData)),
+                Panels::Binary(_) => isa.run_bits(Block::<Signs>(task, PhantomData)),
+                _ => isa.run_native(Block::<F32Word>(task, PhantomData)),
+            }
         });
     });
 }
@@ -154,7 +191,7 @@ struct MakePlan {
     threads: usize,
     rows: usize,
     n: usize,
-    k: usize,
+    words: usize,
 }
 
 impl Kernel for MakePlan {
@@ -166,12 +203,12 @@ impl Kernel for MakePlan {
             threads,
             rows,
             n,
-            k,
+            words,
         } = self;
         let wanted = match threads {
             1 => 1,
             // Several tasks a thread: one that the system holds up does not hold up the rest.
-            _ => (4 * threads).min(rows * n * k / LEAST_WORK),
+            _ => (4 * threads).min(rows * n * words / LEAST_WORK),
         };
         // Rows are cut before columns: blocks of columns would each pack the same rows again.
         let row_blocks = wanted.min(rows / LEAST_ROWS);
@@ -203,7 +240,7 @@ impl Plan {
 }
 
 /// A task.
-struct Block<'a> {
+struct Task<'a> {
     rows: Range<usize>,
     panels: Range<usize>,
     x: &'a [f32],
@@ -215,25 +252,29 @@ struct Block<'a> {
     y: &'a SharedMut<'a>,
 }
 
-impl Kernel for Block<'_> {
+/// A task on words of a kind.
+struct Block<'a, D>(Task<'a>, PhantomData<D>);
+
+impl<D: Dot> Kernel for Block<'_, D> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let k = self.weights.k();
-        let blocks = k.div_ceil(BLOCK_K).max(1);
-        let depth = k.div_ceil(blocks);
+        let words = self.0.weights.words();
+        let blocks = words.div_ceil(self.0.weights.block().max(1)).max(1);
+        let depth = words.div_ceil(blocks);
         for block in 0..blocks {
-            self.multiply(simd, block * depth..k.min((block + 1) * depth));
+            let ks = block * depth..words.min((block + 1) * depth);
+            self.0.multiply::<S, D>(simd, ks);
         }
     }
 }
 
-impl Block<'_> {
+impl Task<'_> {
     /// Adds the products of a block of K to `y`, and finishes `y` with the last.
     #[inline(always)]
-    fn multiply<S: Simd>(&mut self, simd: S, ks: Range<usize>) {
-        let (n, k, depth) = (self.weights.n(), self.weights.k(), ks.len());
+    fn multiply<S: Simd, D: Dot>(&mut self, simd: S, ks: Range<usize>) {
+        let (n, k, depth) = (self.weights.n(), self.weights.words(), ks.len());
         let (tile_rows, tile_columns) = (tile_rows::<S>(), tile_columns::<S>());
         let strips = self.rows.len().div_ceil(tile_rows);
         let strip_len = tile_rows * depth;
@@ -273,12 +314,26 @@ impl Block<'_> {
                         simd.prefetch(self.y.address(row * n + column));
                     }
                     let step = if strip % every == 0 { LINE } else { 0 };
-                    multiply_whole(simd, packed, values, depth, (next, step), &mut tile);
+                    multiply_whole::<S, D>(simd, packed, values, depth, (next, step), &mut tile);
                     next = next.wrapping_add(depth / UNROLL * step);
                 } else {
                     let (a, b) = ((packed, tile_rows), (values, tile_columns));
                     let vectors = tile_vectors::<S>();
-                    multiply_vectors(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
+                    multiply_vectors::<S, D>(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
+                }
+                let sums = &mut tile.0;
+                match self.weights {
+                    Panels::Stored(_) | Panels::LowBit(_) => {}
+                    Panels::Int8(_, scaling) => {
+                        scaling.apply(sums, tile_columns, rows.clone(), columns.clone());
+                    }
+                    Panels::Binary(weights) => {
+                        weights.scale(
+                            &mut sums[..rows.len() * tile_columns],
+                            tile_columns,
+                            columns.clone(),
+                        );
+                    }
                 }
                 let place = Place {
                     rows,

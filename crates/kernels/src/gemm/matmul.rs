@@ -12,7 +12,8 @@ use super::epilogue::{Place, put_sums};
 use super::pack::pack_strip;
 use super::portable;
 use super::tile::{
-    TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows, tile_vectors,
+    F32Word, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows,
+    tile_vectors,
 };
 use crate::Exec;
 use crate::buffer::AlignedFloats;
@@ -408,11 +409,11 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
                 }
                 // Where rows of B lie apart, no hardware foresees the way down its columns.
                 let step = if strip % every == 0 { b.row_stride } else { 0 };
-                multiply_whole(simd, a, panel, depth, (next, step), &mut tile);
+                multiply_whole::<S, F32Word>(simd, a, panel, depth, (next, step), &mut tile);
                 next = next.wrapping_add(depth / UNROLL * step);
             } else {
                 let (a, b) = ((a, height), (panel, width));
-                multiply_vectors(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
+                multiply_vectors::<S, F32Word>(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
             }
             // SAFETY: tasks have different rows, columns or batches, and no slice outlives the call.
             unsafe {

@@ -16,7 +16,7 @@
 //! - `reference`: three loops.
 
 mod column_sums;
-mod driver;
+pub(crate) mod driver;
 mod epilogue;
 mod int8;
 mod low_bit;
@@ -39,7 +39,11 @@ pub use low_bit::{LowBitSource, LowBitWeights};
 pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul};
 pub use weights::{PackedFormat, PackedWeights, WeightSource};
 
+use std::cell::RefCell;
+
 use crate::Exec;
+use crate::bf16::PairRows;
+use crate::buffer::AlignedFloats;
 use crate::isa::Tier;
 
 /// `y[T,N] = act(x[T,K] · W[N,K]ᵀ + bias[N]) + residual[T,N]`, all row-major f32.
@@ -98,16 +102,30 @@ fn run(
     match weights.isa().0 {
         Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),
         #[cfg(target_arch = "x86_64")]
-        _ => driver::gemm(
-            exec,
-            rows,
-            x,
-            driver::Panels::Stored(weights),
-            epilogue,
-            before,
-            y,
-        ),
+        _ => {
+            let panels = driver::Panels::Stored(weights);
+            if weights.layout() != weights::Layout::Bf16Pairs {
+                return driver::gemm(exec, rows, x, panels, epilogue, before, y);
+            }
+            let words = weights.words();
+            with_words(rows * words, |room| {
+                exec.for_rows(room, words, k, |rows, to| {
+                    let from = &x[rows.start * k..rows.end * k];
+                    weights.isa().run_bf16(PairRows { from, k, to });
+                });
+                driver::gemm(exec, rows, room, panels, epilogue, before, y);
+            });
+        }
     }
+}
+
+thread_local! {
+    static WORDS: RefCell<AlignedFloats> = RefCell::new(AlignedFloats::zeroed(0));
+}
+
+/// Room for the inputs of a product as words of 32 bits, their contents unspecified.
+pub(crate) fn with_words(len: usize, with: impl FnOnce(&mut [f32])) {
+    WORDS.with_borrow_mut(|room| with(room.at_least(len)));
 }
 
 /// [`gemm`] with weights of 1 to 4 bits. The values that codes stand for are multiplied as f32.

@@ -6,7 +6,12 @@
 //! and load less often than they multiply: the multiply-adders are the bound. (4 by 3 would load less
 //! still, but needs all 16 registers, and compilers then spill one.)
 //!
+//! Operands are words of 32 bits: an f32, two bf16, four bytes or 32 signs of consecutive k ([`Dot`]). Where the machine
+//! multiplies the narrow ones in an instruction or two, these take the place of the multiply-add, and all else is the same.
+//!
 //! 48 and 16 columns divide the widths of BERT models (384, 768, 1024 · 3, …) without remainder.
+
+use std::marker::PhantomData;
 
 use crate::isa::{Isa, Tier};
 use crate::simd::{Kernel, Simd};
@@ -42,13 +47,63 @@ pub(crate) const fn tile_columns<S: Simd>() -> usize {
 }
 
 /// Columns of a weight panel: a tile's, or 1 (plain rows of `W`) where `matrixmultiply` runs.
-pub(super) fn panel_width(isa: Isa) -> usize {
+pub(crate) fn panel_width(isa: Isa) -> usize {
     match isa.0 {
         Tier::Portable(_) => 1,
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2(_) => tile_columns::<crate::simd::Avx2>(),
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512(_) => tile_columns::<crate::simd::Avx512>(),
+    }
+}
+
+/// What the words of 32 bits are that a tile multiplies, and how a word of a row and one of each column are.
+pub(crate) trait Dot: Copy + Send + Sync + 'static {
+    /// Lane by lane, `sums` and the products of the numbers in two words.
+    fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32;
+}
+
+/// An f32.
+#[derive(Clone, Copy)]
+pub(crate) struct F32Word;
+
+impl Dot for F32Word {
+    #[inline(always)]
+    fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
+        simd.mul_add(a, b, sums)
+    }
+}
+
+/// Two bf16 of consecutive k; sums are f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Pair;
+
+impl Dot for Bf16Pair {
+    #[inline(always)]
+    fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
+        simd.dot_bf16(a, b, sums)
+    }
+}
+
+/// Four bytes of consecutive k, without a sign in rows and with one in columns; sums are i32.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8Quad;
+
+impl Dot for Int8Quad {
+    #[inline(always)]
+    fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
+        simd.dot_int8(a, b, sums)
+    }
+}
+
+/// 32 signs of consecutive k as bits; sums are i32 and count those that differ.
+#[derive(Clone, Copy)]
+pub(crate) struct Signs;
+
+impl Dot for Signs {
+    #[inline(always)]
+    fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
+        simd.count_differing(a, b, sums)
     }
 }
 
@@ -70,7 +125,7 @@ impl TileBuffer {
 /// # Panics
 /// When `rows` is 0 or more than a tile has, or a slice is too short.
 #[inline(always)]
-pub(crate) fn multiply<S: Simd, const V: usize>(
+pub(crate) fn multiply<S: Simd, D: Dot, const V: usize>(
     simd: S,
     rows: usize,
     (a, a_width): (&[f32], usize),
@@ -78,12 +133,13 @@ pub(crate) fn multiply<S: Simd, const V: usize>(
     depth: usize,
     tile: &mut [f32],
 ) {
-    simd.vectorize(Multiply::<'_, V> {
+    simd.vectorize(Multiply::<'_, D, V> {
         rows,
         a: (a, a_width),
         b: (b, b_width),
         depth,
         tile,
+        word: PhantomData,
     });
 }
 
@@ -92,7 +148,7 @@ pub(crate) fn multiply<S: Simd, const V: usize>(
 /// # Panics
 /// As [`multiply`].
 #[inline(always)]
-pub(crate) fn multiply_vectors<S: Simd>(
+pub(crate) fn multiply_vectors<S: Simd, D: Dot>(
     simd: S,
     vectors: usize,
     rows: usize,
@@ -102,11 +158,11 @@ pub(crate) fn multiply_vectors<S: Simd>(
     tile: &mut [f32],
 ) {
     match vectors {
-        1 => multiply::<S, 1>(simd, rows, a, b, depth, tile),
-        2 => multiply::<S, 2>(simd, rows, a, b, depth, tile),
+        1 => multiply::<S, D, 1>(simd, rows, a, b, depth, tile),
+        2 => multiply::<S, D, 2>(simd, rows, a, b, depth, tile),
         _ => {
             if const { tile_vectors::<S>() >= 3 } {
-                multiply::<S, 3>(simd, rows, a, b, depth, tile);
+                multiply::<S, D, 3>(simd, rows, a, b, depth, tile);
             } else {
                 panic!("a tile has no {vectors} vectors");
             }
@@ -121,7 +177,7 @@ pub(crate) fn multiply_vectors<S: Simd>(
 /// # Panics
 /// When a slice is too short.
 #[inline(always)]
-pub(crate) fn multiply_whole<S: Simd>(
+pub(crate) fn multiply_whole<S: Simd, D: Dot>(
     simd: S,
     a: &[f32],
     b: &[f32],
@@ -136,23 +192,24 @@ pub(crate) fn multiply_whole<S: Simd>(
     // SAFETY: by the assertions; a tile's buffer has room for any tier's tile.
     unsafe {
         if const { S::REGISTERS >= 32 } {
-            fixed::<S, 8, 3, true>(simd, a, b, depth, ahead, to);
+            fixed::<S, D, 8, 3, true>(simd, a, b, depth, ahead, to);
         } else {
-            fixed::<S, 6, 2, true>(simd, a, b, depth, ahead, to);
+            fixed::<S, D, 6, 2, true>(simd, a, b, depth, ahead, to);
         }
     }
 }
 
 /// The arguments of [`multiply`]: a function of its own, compiled once for all kernels that use it.
-struct Multiply<'a, const V: usize> {
+struct Multiply<'a, D, const V: usize> {
     rows: usize,
     a: (&'a [f32], usize),
     b: (&'a [f32], usize),
     depth: usize,
     tile: &'a mut [f32],
+    word: PhantomData<D>,
 }
 
-impl<const V: usize> Kernel for Multiply<'_, V> {
+impl<D: Dot, const V: usize> Kernel for Multiply<'_, D, V> {
     type Output = ();
 
     #[inline(always)]
@@ -163,6 +220,7 @@ impl<const V: usize> Kernel for Multiply<'_, V> {
             b: (b, b_width),
             depth,
             tile,
+            word: _,
         } = self;
         let columns = V * S::LANES;
         assert!(rows <= a_width && columns <= b_width && tile.len() >= rows * columns);
@@ -175,18 +233,22 @@ impl<const V: usize> Kernel for Multiply<'_, V> {
         // `V·LANES`, and the tile has room for `rows` rows.
         unsafe {
             match rows {
-                1 => fixed::<S, 1, V, false>(simd, a, b, depth, (b.0, 0), to),
-                2 => fixed::<S, 2, V, false>(simd, a, b, depth, (b.0, 0), to),
-                3 => fixed::<S, 3, V, false>(simd, a, b, depth, (b.0, 0), to),
-                4 => fixed::<S, 4, V, false>(simd, a, b, depth, (b.0, 0), to),
-                5 => fixed::<S, 5, V, false>(simd, a, b, depth, (b.0, 0), to),
-                6 => fixed::<S, 6, V, false>(simd, a, b, depth, (b.0, 0), to),
+                1 => fixed::<S, D, 1, V, false>(simd, a, b, depth, (b.0, 0), to),
+                2 => fixed::<S, D, 2, V, false>(simd, a, b, depth, (b.0, 0), to),
+                3 => fixed::<S, D, 3, V, false>(simd, a, b, depth, (b.0, 0), to),
+                4 => fixed::<S, D, 4, V, false>(simd, a, b, depth, (b.0, 0), to),
+                5 => fixed::<S, D, 5, V, false>(simd, a, b, depth, (b.0, 0), to),
+                6 => fixed::<S, D, 6, V, false>(simd, a, b, depth, (b.0, 0), to),
                 // With 16 registers these would spill, and are not asked for.
                 _ => {
                     if const { S::REGISTERS >= 32 } {
                         match rows {
-                            7 => return fixed::<S, 7, V, false>(simd, a, b, depth, (b.0, 0), to),
-                            8 => return fixed::<S, 8, V, false>(simd, a, b, depth, (b.0, 0), to),
+                            7 => {
+                                return fixed::<S, D, 7, V, false>(simd, a, b, depth, (b.0, 0), to);
+                            }
+                            8 => {
+                                return fixed::<S, D, 8, V, false>(simd, a, b, depth, (b.0, 0), to);
+                            }
                             _ => {}
                         }
                     }
@@ -204,7 +266,7 @@ impl<const V: usize> Kernel for Multiply<'_, V> {
 /// `a` must have `depth` rows of `a_width ≥ R` values, `b` `depth` rows of `b_width ≥ V·LANES`, and `to`
 /// room for `R·V·LANES`.
 #[inline(always)]
-unsafe fn fixed<S: Simd, const R: usize, const V: usize, const AHEAD: bool>(
+unsafe fn fixed<S: Simd, D: Dot, const R: usize, const V: usize, const AHEAD: bool>(
     simd: S,
     (mut a, a_width): (*const f32, usize),
     (mut b, b_width): (*const f32, usize),
@@ -225,7 +287,7 @@ unsafe fn fixed<S: Simd, const R: usize, const V: usize, const AHEAD: bool>(
         }
         for i in 0..UNROLL {
             // SAFETY: within the k-th rows of `a` and `b`, which the caller vouches for.
-            unsafe { step(simd, a.add(i * a_width), b.add(i * b_width), &mut sums) }
+            unsafe { step::<S, D, R, V>(simd, a.add(i * a_width), b.add(i * b_width), &mut sums) }
         }
         a = a.wrapping_add(UNROLL * a_width);
         b = b.wrapping_add(UNROLL * b_width);
@@ -233,7 +295,7 @@ unsafe fn fixed<S: Simd, const R: usize, const V: usize, const AHEAD: bool>(
     }
     for _ in 0..left {
         // SAFETY: as above.
-        unsafe { step(simd, a, b, &mut sums) }
+        unsafe { step::<S, D, R, V>(simd, a, b, &mut sums) }
         a = a.wrapping_add(a_width);
         b = b.wrapping_add(b_width);
     }
@@ -250,7 +312,7 @@ unsafe fn fixed<S: Simd, const R: usize, const V: usize, const AHEAD: bool>(
 /// # Safety
 /// `a` must have `R` values, `b` `V·LANES`.
 #[inline(always)]
-unsafe fn step<S: Simd, const R: usize, const V: usize>(
+unsafe fn step<S: Simd, D: Dot, const R: usize, const V: usize>(
     simd: S,
     a: *const f32,
     b: *const f32,
@@ -265,7 +327,7 @@ unsafe fn step<S: Simd, const R: usize, const V: usize>(
         // SAFETY: the caller vouches for R values.
         let value = simd.splat(unsafe { *a.add(r) });
         for (sum, &column) in sums.iter_mut().zip(&columns) {
-            *sum = simd.mul_add(value, column, *sum);
+            *sum = D::dot(simd, value, column, *sum);
         }
     }
 }

@@ -62,6 +62,18 @@ pub struct PackedWeights {
 enum Data {
     F32(AlignedFloats),
     Bf16(Vec<half::bf16>),
+    /// Words of two bf16 of consecutive k each, the first in the lower half; of an odd K the last has a zero.
+    Bf16Pairs(AlignedFloats),
+}
+
+/// How packed weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    F32,
+    /// bf16 that are widened before they are multiplied.
+    Bf16,
+    /// Pairs of bf16 that the machine multiplies as they are.
+    Bf16Pairs,
 }
 
 impl PackedWeights {
@@ -126,9 +138,13 @@ impl PackedWeights {
 
     /// Zeros for a matrix of `n` rows and `k` columns.
     fn room(isa: Isa, n: usize, k: usize, format: PackedFormat) -> Self {
-        let len = n.next_multiple_of(panel_width(isa)) * k;
+        let columns = n.next_multiple_of(panel_width(isa));
+        let len = columns * k;
         let data = match format {
             PackedFormat::F32 => Data::F32(AlignedFloats::zeroed(len)),
+            PackedFormat::Bf16 if isa.multiplies_bf16() => {
+                Data::Bf16Pairs(AlignedFloats::zeroed(columns * k.div_ceil(2)))
+            }
             PackedFormat::Bf16 => Data::Bf16(vec![half::bf16::ZERO; len]),
         };
         Self { data, isa, n, k }
@@ -181,6 +197,23 @@ impl PackedWeights {
                     });
                 });
             }
+            Data::Bf16Pairs(data) => {
+                let words = width * k.div_ceil(2);
+                exec.for_rows(data, words, len, |panels, data| {
+                    PANEL.with_borrow_mut(|packed| {
+                        let packed = packed.at_least(len);
+                        for (panel, to) in panels.zip(data.chunks_exact_mut(words)) {
+                            packed.fill(0.0);
+                            pack(panel, packed);
+                            isa.run(Pair {
+                                from: packed,
+                                width,
+                                to,
+                            });
+                        }
+                    });
+                });
+            }
         }
     }
 
@@ -197,7 +230,7 @@ impl PackedWeights {
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         match &self.data {
-            Data::F32(data) => size_of_val(&**data),
+            Data::F32(data) | Data::Bf16Pairs(data) => size_of_val(&**data),
             Data::Bf16(data) => size_of_val(&**data),
         }
     }
@@ -211,13 +244,32 @@ impl PackedWeights {
     pub fn format(&self) -> PackedFormat {
         match &self.data {
             Data::F32(_) => PackedFormat::F32,
-            Data::Bf16(_) => PackedFormat::Bf16,
+            Data::Bf16(_) | Data::Bf16Pairs(_) => PackedFormat::Bf16,
         }
     }
 
-    /// Panels `panels` (of `width` columns) for the given range of k; where they are not f32 already, in `room`.
+    /// How they lie.
+    #[inline(always)]
+    pub(super) fn layout(&self) -> Layout {
+        match &self.data {
+            Data::F32(_) => Layout::F32,
+            Data::Bf16(_) => Layout::Bf16,
+            Data::Bf16Pairs(_) => Layout::Bf16Pairs,
+        }
+    }
+
+    /// Words of a row of inputs, as the product takes them.
+    #[inline(always)]
+    pub(super) fn words(&self) -> usize {
+        match &self.data {
+            Data::F32(_) | Data::Bf16(_) => self.k,
+            Data::Bf16Pairs(_) => self.k.div_ceil(2),
+        }
+    }
+
+    /// Panels `panels` (of `width` columns) for the given range of words of k; where they are not words already, in `room`.
     ///
-    /// A range of k shorter than K takes one panel.
+    /// A range shorter than all words takes one panel.
     #[inline(always)]
     pub(super) fn panels<'a>(
         &'a self,
@@ -226,11 +278,11 @@ impl PackedWeights {
         k: Range<usize>,
         room: &'a mut AlignedFloats,
     ) -> &'a [f32] {
-        debug_assert!(panels.len() == 1 || k == (0..self.k));
-        let start = (panels.start * self.k + k.start) * width;
+        debug_assert!(panels.len() == 1 || k == (0..self.words()));
+        let start = (panels.start * self.words() + k.start) * width;
         let range = start..start + panels.len() * k.len() * width;
         match &self.data {
-            Data::F32(data) => &data[range],
+            Data::F32(data) | Data::Bf16Pairs(data) => &data[range],
             Data::Bf16(data) => {
                 let room = room.at_least(range.len());
                 for (to, &from) in room.iter_mut().zip(&data[range]) {
@@ -249,6 +301,35 @@ impl std::fmt::Debug for PackedWeights {
             .field("n", &self.n)
             .field("k", &self.k)
             .finish_non_exhaustive()
+    }
+}
+
+/// Rounds a panel and joins the values of consecutive k into words.
+struct Pair<'a> {
+    /// `[k, width]`.
+    from: &'a [f32],
+    width: usize,
+    /// `[⌈k/2⌉, width]`.
+    to: &'a mut [f32],
+}
+
+impl Kernel for Pair<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        let Self { from, width, to } = self;
+        for (rows, words) in from.chunks(2 * width).zip(to.chunks_exact_mut(width)) {
+            let (first, second) = rows.split_at(width);
+            if second.is_empty() {
+                for (word, &a) in words.iter_mut().zip(first) {
+                    *word = bf16::pair(a, 0.0);
+                }
+            }
+            for ((word, &a), &b) in words.iter_mut().zip(first).zip(second) {
+                *word = bf16::pair(a, b);
+            }
+        }
     }
 }
 

@@ -1,21 +1,44 @@
-//! AVX-512: 16 lanes.
+//! AVX-512: 16 lanes; and its extensions that multiply bf16 and bytes.
 
 use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// The proof that this machine has AVX-512 F, BW, DQ and VL (and all that [`Avx2`](super::Avx2) has).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Avx512(());
+/// No extension.
+const PLAIN: u8 = 0;
+/// AVX-512 BF16: pairs of bf16.
+const BF16: u8 = 1;
+/// AVX-512 VNNI: bytes by four.
+const VNNI: u8 = 2;
+/// AVX-512 VPOPCNTDQ: counts bits.
+const POPCNT: u8 = 3;
 
-impl Avx512 {
+/// The proof that this machine has AVX-512 F, BW, DQ and VL (and all that [`Avx2`](super::Avx2) has), and the extension
+/// that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Avx512<const EXTENSION: u8 = PLAIN>(());
+
+/// The proof that this machine multiplies bf16 (AMD Zen 4, Intel Cooper Lake, Sapphire Rapids and later).
+pub(crate) type Avx512Bf16 = Avx512<BF16>;
+/// The proof that this machine multiplies bytes (AMD Zen 4, Intel Cascade Lake and later).
+pub(crate) type Avx512Vnni = Avx512<VNNI>;
+/// The proof that this machine counts bits (AMD Zen 4, Intel Ice Lake and later).
+pub(crate) type Avx512Popcnt = Avx512<POPCNT>;
+
+impl<const EXTENSION: u8> Avx512<EXTENSION> {
     /// The token, where the machine has the instructions.
     pub(crate) fn detect() -> Option<Self> {
         let has = super::Avx2::detect().is_some()
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && match EXTENSION {
+                BF16 => is_x86_feature_detected!("avx512bf16"),
+                VNNI => is_x86_feature_detected!("avx512vnni"),
+                POPCNT => is_x86_feature_detected!("avx512vpopcntdq"),
+                _ => true,
+            };
         has.then_some(Self(()))
     }
 }
@@ -29,7 +52,7 @@ fn first(n: usize) -> __mmask16 {
 }
 
 // SAFETY of every block below: a value of `Avx512` is the proof that the machine has the instructions.
-impl Simd for Avx512 {
+impl<const EXTENSION: u8> Simd for Avx512<EXTENSION> {
     type F32 = __m512;
     type Mask = __mmask16;
     const LANES: usize = LANES;
@@ -40,11 +63,38 @@ impl Simd for Avx512 {
         // Compiled once, in one codegen unit: callers without the instructions cannot inline it anyway.
         #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-        fn run<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+        fn plain<K: Kernel, S: Simd>(simd: S, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+        fn bf16<K: Kernel, S: Simd>(simd: S, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        fn vnni<K: Kernel, S: Simd>(simd: S, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[inline(never)]
+        #[target_feature(
+            enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq"
+        )]
+        fn popcnt<K: Kernel, S: Simd>(simd: S, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: the token proves the instructions.
-        unsafe { run(self, kernel) }
+        unsafe {
+            if const { EXTENSION == BF16 } {
+                bf16(self, kernel)
+            } else if const { EXTENSION == VNNI } {
+                vnni(self, kernel)
+            } else if const { EXTENSION == POPCNT } {
+                popcnt(self, kernel)
+            } else {
+                plain(self, kernel)
+            }
+        }
     }
 
     #[inline(always)]
@@ -203,5 +253,49 @@ impl Simd for Avx512 {
     fn largest(self, v: __m512) -> f32 {
         // SAFETY: the token proves the instructions.
         unsafe { _mm512_reduce_max_ps(v) }
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
+        if const { EXTENSION == BF16 } {
+            // SAFETY: the token proves the instructions; both types are 64 bytes without meaning of their own.
+            unsafe {
+                let (a, b) = (
+                    std::mem::transmute::<__m512, __m512bh>(a),
+                    std::mem::transmute::<__m512, __m512bh>(b),
+                );
+                _mm512_dpbf16_ps(sums, a, b)
+            }
+        } else {
+            super::words::dot_bf16(self, a, b, sums)
+        }
+    }
+
+    #[inline(always)]
+    fn dot_int8(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
+        if const { EXTENSION == VNNI } {
+            // SAFETY: the token proves the instructions.
+            unsafe {
+                let sums = _mm512_castps_si512(sums);
+                let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+                _mm512_castsi512_ps(_mm512_dpbusd_epi32(sums, a, b))
+            }
+        } else {
+            super::words::dot_int8(self, a, b, sums)
+        }
+    }
+
+    #[inline(always)]
+    fn count_differing(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
+        if const { EXTENSION == POPCNT } {
+            // SAFETY: the token proves the instructions.
+            unsafe {
+                let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+                let counts = _mm512_popcnt_epi32(_mm512_xor_si512(a, b));
+                _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sums), counts))
+            }
+        } else {
+            super::words::count_differing(self, a, b, sums)
+        }
     }
 }

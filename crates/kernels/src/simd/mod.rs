@@ -18,11 +18,12 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unary;
+mod words;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Avx512Bf16, Avx512Popcnt, Avx512Vnni};
 pub(crate) use portable::Portable;
 
 /// A computation written over [`Simd`]. `run` must be `#[inline(always)]`.
@@ -112,6 +113,25 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn sum(self, v: Self::F32) -> f32;
     /// The largest lane. Unspecified when one is NaN.
     fn largest(self, v: Self::F32) -> f32;
+
+    /// Lane by lane, `sums` and the two products of a pair of bf16 each in `a` and `b` (the first in the lower half). Values
+    /// below the least normal one may count as zero. By one instruction where the tier has it, else slowly.
+    #[inline(always)]
+    fn dot_bf16(self, a: Self::F32, b: Self::F32, sums: Self::F32) -> Self::F32 {
+        words::dot_bf16(self, a, b, sums)
+    }
+    /// Lane by lane, the whole number (i32) in `sums` and the four products of a byte without sign in `a` by one with a
+    /// sign in `b`, modulo 2³². By one instruction where the tier has it, else slowly.
+    #[inline(always)]
+    fn dot_int8(self, a: Self::F32, b: Self::F32, sums: Self::F32) -> Self::F32 {
+        words::dot_int8(self, a, b, sums)
+    }
+    /// Lane by lane, the whole number in `sums` and how many of 32 bits differ between `a` and `b`. In a few instructions
+    /// where the tier counts bits, else slowly.
+    #[inline(always)]
+    fn count_differing(self, a: Self::F32, b: Self::F32, sums: Self::F32) -> Self::F32 {
+        words::count_differing(self, a, b, sums)
+    }
 
     /// The first `LANES` values of a slice that has as many or more.
     #[inline(always)]

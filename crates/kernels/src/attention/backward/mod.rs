@@ -26,7 +26,7 @@ use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{
-    MOST_COLUMNS, MOST_ROWS, multiply_vectors, tile_columns, tile_rows, tile_vectors,
+    F32Word, MOST_COLUMNS, MOST_ROWS, multiply_vectors, tile_columns, tile_rows, tile_vectors,
 };
 use crate::simd::math::exp;
 use crate::simd::{Kernel, Simd};
@@ -510,7 +510,15 @@ impl Blocks<'_> {
                 let rows = height.min(keys.len() - at);
                 let vectors = columns / S::LANES;
                 let to = &mut to[at * columns..];
-                multiply_vectors(simd, vectors, rows, (strip, height), (b, width), dim, to);
+                multiply_vectors::<S, F32Word>(
+                    simd,
+                    vectors,
+                    rows,
+                    (strip, height),
+                    (b, width),
+                    dim,
+                    to,
+                );
             }
         }
         if let Some((rule, place, _)) = &self.rule {
@@ -594,7 +602,7 @@ impl Kernel for Accumulate<'_> {
                 left => left.min(tile_vectors::<S>()),
             };
             let b = (&self.b[column..], padded);
-            multiply_vectors(simd, vectors, self.rows, self.a, b, depth, &mut tile);
+            multiply_vectors::<S, F32Word>(simd, vectors, self.rows, self.a, b, depth, &mut tile);
             for r in 0..self.rows {
                 for v in 0..vectors {
                     let to = &mut self.to[r * padded + column + v * S::LANES..];
