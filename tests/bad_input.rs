@@ -695,14 +695,7 @@ fn heads_that_are_not_there() {
 fn options_out_of_range() {
     let folder = Folder::of("sentence/mean");
     let builder = || Encoder::builder(folder.path());
-    for dtype in [DType::Bf16, DType::F16, DType::F64, DType::I8] {
-        let error = refused(builder().dtype(dtype).build(), &[&dtype.to_string(), "f32"]);
-        assert!(
-            matches!(error, TaskError::UnsupportedDType { .. }),
-            "{error:?}"
-        );
-    }
-    let encoder = builder().dtype(DType::F32).build().unwrap();
+    let encoder = builder().precision(Precision::F32).build().unwrap();
     refused(builder().threads(0).build(), &["0"]);
     refused(
         builder().batch_tokens(0).build(),

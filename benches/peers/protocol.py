@@ -13,6 +13,7 @@ def parse_arguments(description):
     parser.add_argument("--model", required=True)
     parser.add_argument("--cases", required=True)
     parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--precision", default="f32", choices=("f32", "bf16", "int8"))
     return parser.parse_args()
 
 

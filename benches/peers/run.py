@@ -1,5 +1,5 @@
-"""Measures bertha beside candle, PyTorch and ONNX Runtime in one interleaved run; prints tables in
-markdown.
+"""Measures bertha beside candle, PyTorch, ONNX Runtime and OpenVINO in one interleaved run; prints tables
+in markdown.
 
 Every worker has its model loaded and waits. In each round each worker in turn runs the same case,
 so that a machine whose clock wanders slows all of them alike. Ratios are taken within a round, and
@@ -21,8 +21,6 @@ import machine
 import make_models
 import workers
 
-# The largest difference between two workers' checksums that counts as the same computation.
-TOLERANCE = 1e-3
 # What the load average may be before a run on a machine that counts as idle.
 IDLE_LOAD = 0.3
 
@@ -34,7 +32,10 @@ def parse_arguments():
         epilog=f"workers:\n{names}  NAME+reuse     any of them, with glibc told to keep freed memory\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workers", default="bertha,candle-avx512,torch,onnx", help="%(default)s")
+    parser.add_argument(
+        "--precision", default="f32", choices=workers.PRECISIONS, help="of products (%(default)s)"
+    )
+    parser.add_argument("--workers", help="the first is compared with the rest (default: all of the precision)")
     parser.add_argument("--shapes", default=",".join(make_models.SHAPES), help="%(default)s")
     parser.add_argument("--cases", help="names in cases.json (default: all)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each worker (%(default)s)")
@@ -59,7 +60,8 @@ def parse_arguments():
         help="write the tables into this section of docs/benchmarks.md instead of printing them",
     )
     arguments = parser.parse_args()
-    arguments.workers = arguments.workers.split(",")
+    known, arguments.tolerance = workers.PRECISIONS[arguments.precision]
+    arguments.workers = arguments.workers.split(",") if arguments.workers else list(known)
     arguments.shapes = arguments.shapes.split(",")
     for name in arguments.workers:
         if name.removesuffix("+reuse") not in workers.KNOWN:
@@ -132,10 +134,10 @@ def measure_case(case, running, arguments):
         checksum = one.warm_up(arguments.visit)
         first = first or checksum
         apart = max(abs(a - b) for a, b in zip(first, checksum, strict=True))
-        if not apart <= TOLERANCE:
+        if not apart <= arguments.tolerance:
             sys.exit(
                 f"{one.worker.name} on {one.request}: outputs differ by {apart:g} from "
-                f"{series[0].worker.name}'s, more than {TOLERANCE}: they do not compute the same"
+                f"{series[0].worker.name}'s, more than {arguments.tolerance}: they do not compute the same"
             )
         difference = max(difference, apart)
 
@@ -199,7 +201,7 @@ def measure_shape(shape, cases, commands, arguments):
     with ExitStack() as stack:
         running = []
         for name, start in commands.items():
-            worker = workers.Worker(name, start, model, arguments.threads)
+            worker = workers.Worker(name, start, model, arguments.threads, arguments.precision)
             running.append(stack.enter_context(closing(worker)))
         measured = [(case, *measure_case(case, running, arguments)) for case in cases]
     return {worker.name: worker.about for worker in running}, measured
@@ -244,7 +246,7 @@ def main():
         results[shape] = {"workers": about, "measured": measured}
     seconds, others = watch.read()
     facts += [
-        ("run", f"{arguments.threads} threads, {seconds / 60:.1f} minutes"),
+        ("run", f"{arguments.precision}, {arguments.threads} threads, {seconds / 60:.1f} minutes"),
         ("load average before", f"{load:.2f}"),
         ("the CPUs' time that went elsewhere", others),
     ]

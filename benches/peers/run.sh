@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures bertha beside candle, PyTorch and ONNX Runtime, and prints tables in markdown: see
+# Measures bertha beside candle, PyTorch, ONNX Runtime and OpenVINO, and prints tables in markdown: see
 # docs/benchmarks.md.
 #
 #     benches/peers/run.sh                      # everything; about ten minutes on two cores

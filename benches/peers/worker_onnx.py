@@ -1,4 +1,6 @@
-"""ONNX Runtime as a worker of the benchmark: transformers' `BertModel` exported by PyTorch, f32.
+"""ONNX Runtime as a worker of the benchmark: transformers' `BertModel` exported by PyTorch, in f32 or int8.
+
+int8 is the runtime's own dynamic quantization: weights of products by column, inputs as they come.
 
 The exporter's graph is optimized by the runtime as far as it goes (all levels, the default). Eager
 attention is exported: its graph is shorter than that of SDPA, and the runtime fuses more of it.
@@ -18,7 +20,7 @@ OUTPUT = "last_hidden_state"
 
 
 class Onnx:
-    def __init__(self, folder, threads):
+    def __init__(self, folder, threads, precision):
         config = json.loads((folder / "config.json").read_text())
         self.vocab_size = config["vocab_size"]
         self.threads = threads
@@ -26,7 +28,7 @@ class Onnx:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
-            export(folder), options, providers=["CPUExecutionProvider"]
+            quantized(folder) if precision == "int8" else export(folder), options, providers=["CPUExecutionProvider"]
         )
 
     def about(self):
@@ -92,9 +94,31 @@ def export(folder):
     return path
 
 
+def quantized(folder):
+    """The path of the graph in int8, made unless it is there and newer than the other."""
+    source, path = export(folder), folder / "model.int8.onnx"
+    if path.is_file() and path.stat().st_mtime > source.stat().st_mtime:
+        return path
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    unfinished = folder / "unfinished.onnx"
+    quantize_dynamic(
+        source,
+        unfinished,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=["MatMul", "Gemm"],
+    )
+    os.replace(unfinished, path)
+    return path
+
+
 def main():
     arguments = protocol.parse_arguments(__doc__)
-    protocol.serve(Onnx(Path(arguments.model), arguments.threads), arguments.cases)
+    protocol.serve(
+        Onnx(Path(arguments.model), arguments.threads, arguments.precision), arguments.cases
+    )
 
 
 if __name__ == "__main__":

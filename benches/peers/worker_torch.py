@@ -1,4 +1,4 @@
-"""PyTorch as a worker of the benchmark: transformers' `BertModel`, f32, eager, SDPA attention."""
+"""PyTorch as a worker of the benchmark: transformers' `BertModel` in f32 or bf16, eager, SDPA attention."""
 
 import os
 
@@ -13,20 +13,20 @@ import protocol  # noqa: E402
 transformers.utils.logging.disable_progress_bar()
 
 
-def load(folder, attention="sdpa"):
+def load(folder, attention="sdpa", dtype=torch.float32):
     return transformers.BertModel.from_pretrained(
         folder,
         add_pooling_layer=False,
         attn_implementation=attention,
-        dtype=torch.float32,
+        dtype=dtype,
     ).eval()
 
 
 class Torch:
-    def __init__(self, folder, threads):
+    def __init__(self, folder, threads, precision):
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
-        self.model = load(folder)
+        self.model = load(folder, dtype={"f32": torch.float32, "bf16": torch.bfloat16}[precision])
 
     def about(self):
         return {
@@ -51,13 +51,13 @@ class Torch:
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
 
     def vectors(self, output):
-        return output.numpy()
+        return output.float().numpy()
 
 
 def main():
     arguments = protocol.parse_arguments(__doc__)
     with torch.inference_mode():
-        protocol.serve(Torch(arguments.model, arguments.threads), arguments.cases)
+        protocol.serve(Torch(arguments.model, arguments.threads, arguments.precision), arguments.cases)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,20 @@ KNOWN = {
     **{name: what for name, (what, _, _) in CANDLE.items()},
     "torch": "transformers' BertModel on PyTorch, eager, SDPA attention, inference mode",
     "onnx": "the same model exported by PyTorch, on ONNX Runtime",
+    "openvino": "the same model exported by PyTorch, on OpenVINO, dynamic shapes, hint for latency",
+}
+# Who runs in a precision, and how far checksums may be apart: of f32 they are the same computation, of the others each
+# engine rounds in its own way, and OpenVINO's int8 knows random texts alone.
+PRECISIONS = {
+    "f32": (("bertha", "candle-avx512", "torch", "onnx", "openvino"), 1e-3),
+    "bf16": (("bertha", "torch", "openvino"), 0.3),
+    "int8": (("bertha", "onnx", "openvino"), 10.0),
 }
 # What the workers in Python need.
 MODULES = {
     "torch": ("numpy", "safetensors", "torch", "transformers"),
     "onnx": ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "transformers"),
+    "openvino": ("numpy", "nncf", "onnx", "onnxscript", "openvino", "torch", "transformers"),
 }
 
 # glibc gives large blocks back to the system and faults them in again at the next pass. `NAME+reuse`
@@ -93,7 +102,7 @@ def _cargo(folder, variables, *options):
 class Worker:
     """A running worker, stopped by the system while another is measured."""
 
-    def __init__(self, name, start, model, threads):
+    def __init__(self, name, start, model, threads, precision):
         self.name = name
         count = str(threads)
         environment = {
@@ -105,7 +114,11 @@ class Worker:
         if name.endswith("+reuse"):
             environment.update(REUSE)
         self.process = subprocess.Popen(
-            [*start, "--model", str(model), "--cases", str(CASES), "--threads", count],
+            [
+                *start,
+                *("--model", str(model), "--cases", str(CASES)),
+                *("--threads", count, "--precision", precision),
+            ],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

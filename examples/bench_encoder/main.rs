@@ -8,6 +8,7 @@
 
 mod protocol;
 
+use bertha::Precision;
 use bertha::autograd::Session;
 use bertha::kernels::peak_flops;
 use bertha::models::{ForwardOptions, Model, Outputs, load};
@@ -31,6 +32,7 @@ impl Engine for Bertha {
             "version": env!("CARGO_PKG_VERSION"),
             "threads": exec.threads(),
             "isa": exec.isa().name(),
+            "precision": self.session.precision().name(),
             "peak_gflops": (peak_flops(exec) / 1e9).round(),
         })
     }
@@ -62,7 +64,8 @@ impl Engine for Bertha {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse()?;
-    let session = Session::new(Some(arguments.threads))?;
+    let precision = Precision::from_name(&arguments.precision).ok_or("f32, bf16 or int8")?;
+    let session = Session::new(Some(arguments.threads))?.with_precision(precision);
     let model = load(&arguments.model, &session)?;
     protocol::serve(&Bertha { session, model }, &arguments.cases)
 }

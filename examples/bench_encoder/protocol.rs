@@ -50,12 +50,15 @@ pub struct Arguments {
     pub cases: PathBuf,
     /// The thread budget.
     pub threads: usize,
+    /// What products are computed of: `f32`, `bf16` or `int8`.
+    pub precision: String,
 }
 
 impl Arguments {
-    /// Reads `--model DIR --cases FILE --threads N`.
+    /// Reads `--model DIR --cases FILE --threads N --precision NAME`.
     pub fn parse() -> Result<Self> {
         let (mut model, mut cases, mut threads) = (None, None, None);
+        let mut precision = String::from("f32");
         let mut arguments = std::env::args().skip(1);
         while let Some(key) = arguments.next() {
             let value = arguments.next().ok_or(format!("{key} needs a value"))?;
@@ -63,14 +66,16 @@ impl Arguments {
                 "--model" => model = Some(value.into()),
                 "--cases" => cases = Some(value.into()),
                 "--threads" => threads = Some(value.parse()?),
+                "--precision" => precision = value,
                 _ => return Err(format!("unknown argument {key}").into()),
             }
         }
-        let usage = "expected --model DIR --cases FILE --threads N";
+        let usage = "expected --model DIR --cases FILE --threads N [--precision NAME]";
         Ok(Self {
             model: model.ok_or(usage)?,
             cases: cases.ok_or(usage)?,
             threads: threads.ok_or(usage)?,
+            precision,
         })
     }
 }

@@ -89,6 +89,9 @@ fn version_of(name: &str) -> Option<&'static str> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse()?;
+    if arguments.precision != "f32" {
+        return Err("candle's encoders run in f32 here".into());
+    }
     let threads = candle_core::utils::get_num_threads();
     if threads != arguments.threads {
         let wanted = arguments.threads;

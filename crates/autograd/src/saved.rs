@@ -29,7 +29,7 @@ impl Session {
     /// Keeps a tensor: f32 as bf16 where that is the precision, anything else as it is, laid out row-major.
     pub(crate) fn save(&self, tensor: &Tensor) -> Result<Saved, AutogradError> {
         let tensor = tensor.contiguous();
-        if self.precision() == Precision::F32 || tensor.dtype() != DType::F32 {
+        if self.precision() != Precision::Bf16 || tensor.dtype() != DType::F32 {
             return Ok(Saved(tensor));
         }
         // What one operation gives and the next takes is often kept by both.

@@ -36,31 +36,38 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// Linear layers and attention multiply operands rounded to bf16 and sum in f32; activations are kept for the backward
-    /// pass, and the weights of linear layers for products, as bf16: half the memory.
+    /// Linear layers, and attention where gradients are wanted, multiply operands rounded to bf16 and sum in f32; activations
+    /// are kept for the backward pass, and the weights of linear layers for products, as bf16: half the memory.
     Bf16,
+    /// For inference alone: weights of linear layers that are float in the file get 8 bits with a scale for each row as they are
+    /// loaded, their inputs with a scale for each token as they come. Sums are exact.
+    Int8,
 }
 
 impl Precision {
-    /// Its name, `f32` or `bf16`.
+    /// All.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Int8];
+
+    /// Its name, `f32`, `bf16` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 
     /// The precision of a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::Bf16]
+        Self::ALL
             .into_iter()
             .find(|precision| precision.name() == name)
     }
 
-    /// The format of the weights of linear layers.
-    pub(crate) fn packed_format(self) -> PackedFormat {
+    /// The format of the weights of linear layers that stay float.
+    pub fn packed_format(self) -> PackedFormat {
         match self {
-            Self::F32 => PackedFormat::F32,
+            Self::F32 | Self::Int8 => PackedFormat::F32,
             Self::Bf16 => PackedFormat::Bf16,
         }
     }

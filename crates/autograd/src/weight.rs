@@ -241,7 +241,7 @@ impl LinearWeight {
             // Parameters, and both packed forms.
             Form::Trained { .. } => {
                 let packed = match precision {
-                    Precision::F32 => size_of::<f32>(),
+                    Precision::F32 | Precision::Int8 => size_of::<f32>(),
                     Precision::Bf16 => size_of::<u16>(),
                 };
                 let float = size_of::<f32>();

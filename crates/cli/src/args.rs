@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bertha_tasks::{GlobalRule, transformer_dir};
+use bertha_tasks::{GlobalRule, Precision, transformer_dir};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser};
 
@@ -127,6 +127,22 @@ pub struct GlobalTokens {
     pub rule: Option<GlobalRule>,
 }
 
+/// The precision of products.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Precise {
+    /// What products are computed of: bf16 and int8 take a half and a quarter of the weights' memory, and
+    /// of the time where the machine has instructions for them, at some loss of accuracy
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        value_parser = PossibleValuesParser::new(Precision::ALL.map(Precision::name))
+            .map(|name| Precision::from_name(&name).unwrap_or_default()),
+        default_value = Precision::F32.name(),
+        help_heading = "Running"
+    )]
+    pub precision: Precision,
+}
+
 /// How the model runs.
 #[derive(Args, Debug)]
 pub struct Run {
@@ -146,6 +162,8 @@ pub struct Run {
     /// Tokens to run at a time [default: 2048]: bounds memory, never changes a result
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Running")]
     pub batch_tokens: Option<usize>,
+    #[command(flatten)]
+    pub precise: Precise,
     #[command(flatten)]
     pub global_tokens: GlobalTokens,
 }
@@ -173,6 +191,7 @@ macro_rules! with_run {
         if let Some(tokens) = run.batch_tokens {
             builder = builder.batch_tokens(tokens);
         }
+        builder = builder.precision(run.precise.precision);
         if let Some(rule) = run.global_tokens.rule {
             builder = builder.global_tokens(rule);
         }

@@ -4,9 +4,9 @@ use bertha_autograd::{
     LinearPart, LinearWeight, Parameter, Precision, QuantizedWeight, Session, Var, ops,
 };
 use bertha_kernels::{
-    Activation, BinaryWeights, Int8Weights, LowBitWeights, PackedFormat, PackedWeights,
+    Activation, BinaryWeights, Int8Weights, LowBitWeights, PackedWeights, quantize_rows_int8,
 };
-use bertha_tensor::Tensor;
+use bertha_tensor::{DType, Tensor};
 
 use crate::initializer::Initial;
 use crate::{NnError, QuantizedMatrix, WeightFormat, Weights, estimators, weights::source};
@@ -98,17 +98,8 @@ impl Linear {
                 .iter()
                 .map(|part| part.tensor("weight", &[outputs_each, inputs]))
                 .collect::<Result<Vec<_>, _>>()?;
-            let sources = tensors
-                .iter()
-                .map(|tensor| Ok((source(tensor)?, outputs_each)))
-                .collect::<Result<Vec<_>, NnError>>()?;
-            let weight = PackedWeights::pack_stacked(
-                first.session().exec(),
-                &sources,
-                inputs,
-                PackedFormat::F32,
-            );
-            LinearWeight::packed(weight, stacked_bias(parts, outputs_each, bias)?)?
+            let bias = stacked_bias(parts, outputs_each, bias)?;
+            for_inference(first.session(), &tensors, inputs, bias)?
         };
         for part in parts {
             part.release("weight");
@@ -172,14 +163,13 @@ impl Linear {
         weight: &Tensor,
         bias: Option<Tensor>,
     ) -> Result<Self, NnError> {
-        let &[outputs, inputs] = weight.shape() else {
+        let &[_, inputs] = weight.shape() else {
             return Err(NnError::Batch(format!(
                 "a linear layer's weight has shape {:?}, expected two dimensions",
                 weight.shape()
             )));
         };
-        let packed = PackedWeights::pack(session.exec(), source(weight)?, outputs, inputs);
-        let weight = LinearWeight::packed(packed, bias)?;
+        let weight = for_inference(session, std::slice::from_ref(weight), inputs, bias)?;
         Ok(Self {
             weight,
             names: Vec::new(),
@@ -301,6 +291,36 @@ impl Linear {
     }
 }
 
+/// Float matrices `[*, inputs]`, one below the other, packed once in the session's precision.
+fn for_inference(
+    session: &Session,
+    tensors: &[Tensor],
+    inputs: usize,
+    bias: Option<Tensor>,
+) -> Result<LinearWeight, NnError> {
+    let exec = session.exec();
+    if session.precision() == Precision::Int8 {
+        let mut parts = Vec::new();
+        for tensor in tensors {
+            let values = tensor.to_dtype(DType::F32)?.contiguous();
+            let mut levels = vec![0; values.numel()];
+            let scales = quantize_rows_int8(exec, values.as_slice()?, inputs, &mut levels);
+            parts.push((levels, scales));
+        }
+        let parts: Vec<(&[i8], &[f32])> = parts.iter().map(|(q, s)| (&q[..], &s[..])).collect();
+        let weight = QuantizedWeight::Int8(Int8Weights::pack_stacked(exec, &parts, inputs));
+        return Ok(LinearWeight::quantized(weight, bias, None)?);
+    }
+    let rows = |tensor: &Tensor| tensor.numel() / inputs.max(1);
+    let sources = tensors
+        .iter()
+        .map(|tensor| Ok((source(tensor)?, rows(tensor))))
+        .collect::<Result<Vec<_>, NnError>>()?;
+    let format = session.precision().packed_format();
+    let weight = PackedWeights::pack_stacked(exec, &sources, inputs, format);
+    Ok(LinearWeight::packed(weight, bias)?)
+}
+
 /// Matrices of one format, one below the other.
 fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeight, NnError> {
     let inputs = parts.first().map_or(0, |part| part.shape().1);
@@ -329,7 +349,7 @@ fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeig
     })
 }
 
-/// Layers of one input of which some are quantized: together in their format if they have one, else as f32.
+/// Layers of one input of which some are quantized: together in their format if they have one, else as float ones.
 fn stacked_quantized(
     parts: &[Weights<'_>],
     quantized: &[Option<QuantizedMatrix>],
@@ -356,12 +376,7 @@ fn stacked_quantized(
             None => floats(part),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let sources = tensors
-        .iter()
-        .map(|tensor| Ok((source(tensor)?, tensor.shape()[0])))
-        .collect::<Result<Vec<_>, NnError>>()?;
-    let weight = PackedWeights::pack_stacked(session.exec(), &sources, inputs, PackedFormat::F32);
-    Ok(LinearWeight::packed(weight, bias)?)
+    for_inference(session, &tensors, inputs, bias)
 }
 
 /// The biases of layers of one input, one after the other.

@@ -3,9 +3,8 @@
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
-use bertha_autograd::Session;
+use bertha_autograd::{Precision, Session};
 use bertha_models::{GlobalRule, Head};
-use bertha_tensor::DType;
 
 use crate::TaskError;
 use crate::engine::Engine;
@@ -18,7 +17,7 @@ const BATCH_TOKENS: usize = 2048;
 /// What every task lets its user choose.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    pub(crate) dtype: Option<DType>,
+    pub(crate) precision: Option<Precision>,
     pub(crate) threads: Option<usize>,
     pub(crate) session: Option<Session>,
     pub(crate) batch_tokens: Option<usize>,
@@ -40,9 +39,6 @@ impl Settings {
         };
         match self {
             Self {
-                dtype: Some(found), ..
-            } if *found != DType::F32 => Err(TaskError::UnsupportedDType { found: *found }),
-            Self {
                 threads: Some(threads),
                 session: Some(_),
                 ..
@@ -61,10 +57,14 @@ impl Settings {
 
     /// The session that was given, or a new one.
     pub(crate) fn session(&self) -> Result<Session, TaskError> {
-        match &self.session {
-            Some(session) => Ok(session.clone()),
-            None => Ok(Session::new(self.threads)?),
-        }
+        let session = match &self.session {
+            Some(session) => session.clone(),
+            None => Session::new(self.threads)?,
+        };
+        Ok(match self.precision {
+            Some(precision) => session.with_precision(precision),
+            None => session,
+        })
     }
 
     pub(crate) fn batch_tokens(&self) -> usize {
@@ -110,9 +110,11 @@ impl<T: Task> TaskBuilder<T> {
         }
     }
 
-    /// The number format to compute in; the default, and so far the only one, is f32.
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.settings.dtype = Some(dtype);
+    /// What products are computed of (default: the session's, f32 where none is given): [`Precision::Bf16`] and
+    /// [`Precision::Int8`] take a half and a quarter of the memory, and on machines with instructions for them of the time, at
+    /// some loss of accuracy. Weights that the folder holds in few bits stay in those.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.settings.precision = Some(precision);
         self
     }
 

@@ -6,7 +6,7 @@ use bertha_autograd::AutogradError;
 use bertha_kernels::KernelError;
 use bertha_models::ModelError;
 use bertha_nn::NnError;
-use bertha_tensor::{DType, FileError, TensorError};
+use bertha_tensor::{FileError, TensorError};
 use bertha_tokenizer::TokenizerError;
 
 /// Why a task could not be set up or carried out.
@@ -72,12 +72,6 @@ pub enum TaskError {
         name: String,
         /// The names there are, as a phrase.
         known: String,
-    },
-    /// A number format that the tasks cannot compute in.
-    #[error("dtype {found} is not supported, supported is f32")]
-    UnsupportedDType {
-        /// The dtype asked for.
-        found: DType,
     },
     /// An option out of range.
     #[error("option `{option}` is {found}, expected {expected}")]

@@ -41,9 +41,9 @@ mod token_classifier;
 mod words;
 mod workers;
 
+pub use bertha_autograd::Precision;
 pub use bertha_models::GlobalRule;
 pub use bertha_nn::Pooling;
-pub use bertha_tensor::DType;
 pub use bertha_tokenizer::Input as TextInput;
 pub use builder::TaskBuilder;
 pub use encoder::Encoder;

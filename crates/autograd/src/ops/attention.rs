@@ -100,7 +100,8 @@ pub fn attention(
     // The backward pass computes the weights again, from what was kept: so must this.
     let values = match &saved {
         Some(saved) => saved.load(session)?,
-        None => session.operand(qkv.tensor())?,
+        None if session.records() => session.operand(qkv.tensor())?,
+        None => qkv.tensor().clone(),
     };
     let [q, k, v] = split(values.as_slice()?, hidden);
     let Some((to, saved)) = target.zip(saved) else {

@@ -6,7 +6,7 @@ use bertha_tasks::{Answer as Found, AnswerOptions, QuestionAnswerer};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::{Global, GlobalTokens, ModelDir, OutputFile, TextFile, positive};
+use crate::args::{Global, GlobalTokens, ModelDir, OutputFile, Precise, TextFile, positive};
 use crate::commands::each_piece;
 use crate::failure::{Failure, Result};
 use crate::input::{Fields, Input, Plain, read_text};
@@ -66,6 +66,8 @@ pub struct Answer {
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Running")]
     batch_tokens: Option<usize>,
     #[command(flatten)]
+    precise: Precise,
+    #[command(flatten)]
     global_tokens: GlobalTokens,
 }
 
@@ -103,6 +105,7 @@ impl Answer {
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
         }
+        builder = builder.precision(self.precise.precision);
         if let Some(tokens) = self.batch_tokens {
             builder = builder.batch_tokens(tokens);
         }

@@ -11,7 +11,7 @@ use bertha_train::trainer::{Scores, Task, evaluate};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::args::{ModelDir, OutputFile, positive};
+use crate::args::{ModelDir, OutputFile, Precise, positive};
 use crate::commands::task_data::{Reading, TaskName, masked_lines};
 use crate::commands::training::limit_threads;
 use crate::failure::Result;
@@ -46,6 +46,8 @@ pub struct Evaluate {
     /// Tokens to run at a time: bounds memory, never changes a result
     #[arg(long, value_name = "N", value_parser = positive, default_value = "4096", help_heading = "Running")]
     batch_tokens: usize,
+    #[command(flatten)]
+    precise: Precise,
 }
 
 const HELP: &str = "\
@@ -109,7 +111,7 @@ impl Evaluate {
             EvaluatedTask::Finetuned(task) => task.task(),
             EvaluatedTask::MaskedLm => Task::MaskedLm,
         };
-        let session = Session::new(self.threads)?;
+        let session = Session::new(self.threads)?.with_precision(self.precise.precision);
         let model = load_with_head(&dir, task.head(), &session)?;
         let tokenizer = Tokenizer::from_dir(&dir)?;
         let max_length = self.reading.max_length(task, model.info().max_tokens)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bertha_autograd::ops::Reduction;
-use bertha_autograd::{Gradients, Session, Var};
+use bertha_autograd::{Gradients, Precision, Session, Var};
 use bertha_models::{
     Config, ForwardOptions, Head, ModelInfo, Outputs, ProblemType, Targets, TrainableModel, load,
     loss,
@@ -14,7 +14,7 @@ use bertha_tensor::{Checkpoint, DType, Tensor, save_safetensors};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::{ModelDir, positive};
+use crate::args::{ModelDir, Precise, positive};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
@@ -43,6 +43,8 @@ pub struct Forward {
     /// Threads, at most; by default one for each physical core that the process may use
     #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<usize>,
+    #[command(flatten)]
+    precise: Precise,
 }
 
 const HELP: &str = "\
@@ -108,9 +110,14 @@ impl Forward {
                 )));
             }
         }
+        if self.grad && self.precise.precision == Precision::Int8 {
+            return Err(Failure::usage(
+                "--grad works in --precision f32 or bf16: int8 has no gradients",
+            ));
+        }
         let file = Checkpoint::open(&self.input)?;
         let (batch, columns) = read(&file, &self.input, self.grad)?;
-        let session = Session::new(self.threads)?;
+        let session = Session::new(self.threads)?.with_precision(self.precise.precision);
         let folder = self.model.transformer()?;
         let (model, parameters) = match self.grad {
             false => (load(&folder, &session)?, Vec::new()),

@@ -189,10 +189,14 @@ impl Search {
     fn key(&self, corpus: &Corpus) -> Result<Key> {
         let mut key = Key::default();
         key.add(env!("CARGO_PKG_VERSION").as_bytes());
-        key.add(Isa::from_env()?.name().as_bytes());
+        let isa = Isa::from_env()?;
+        key.add(isa.name().as_bytes());
         let options = format!(
-            "{}, limit {:?}, cut {:?}, prompt {:?}, prompt name {:?}",
+            "{}, {} {}, limit {:?}, cut {:?}, prompt {:?}, prompt name {:?}",
             self.vectors.key(),
+            self.run.precise.precision.name(),
+            // Products of bf16 then are summed in another order.
+            isa.multiplies_bf16(),
             self.run.max_length,
             self.run.truncate(),
             self.corpus_prompt,

@@ -158,6 +158,9 @@ impl State {
     }
 }
 
+/// Settings that older checkpoints do not have, by what all runs had then.
+const THEN: [(&str, &str); 1] = [("precision", "f32")];
+
 /// Refuses a checkpoint of a run with other settings, naming the first that differs.
 fn check_setup(folder: &Path, saved: &Value, now: &Value) -> Result<(), TrainError> {
     fn difference(at: &str, saved: &Value, now: &Value) -> Option<String> {
@@ -168,7 +171,9 @@ fn check_setup(folder: &Path, saved: &Value, now: &Value) -> Result<(), TrainErr
                 .filter(|key| !FREE.contains(&key.as_str()))
                 .find_map(|key| {
                     let get = |map: &serde_json::Map<String, Value>| {
-                        map.get(key).cloned().unwrap_or(Value::Null)
+                        let then = THEN.iter().find(|(name, _)| name == key);
+                        let then = || then.map_or(Value::Null, |(_, value)| Value::from(*value));
+                        map.get(key).cloned().unwrap_or_else(then)
                     };
                     let at = match at {
                         "" => key.clone(),

@@ -184,6 +184,10 @@ impl TrainOptions {
                 "at least 1",
             );
         }
+        if self.precision == Precision::Int8 {
+            let found = self.precision.name().to_owned();
+            return refuse("the precision of training", found, "f32 or bf16");
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ mod quantize;
 mod tests;
 
 pub(crate) use quads::Scaling;
-pub use quantize::quantize_row_int8;
+pub use quantize::{quantize_row_int8, quantize_rows_int8};
 
 use super::tile::panel_width;
 use super::{Epilogue, gemm_is_empty};

@@ -1,7 +1,7 @@
 //! Bytes widened to 16 bits and multiplied in pairs: `vpmaddwd` on AVX2, one by one on the portable tier.
 
 use super::Int8Weights;
-use super::quantize::Quantize;
+use super::quantize::quantize_rows;
 use crate::Exec;
 use crate::exec::SharedMut;
 use crate::gemm::{Epilogue, Finish, Place};
@@ -31,23 +31,7 @@ pub(super) fn gemm(
     let width = k.next_multiple_of(2);
     let mut levels = vec![0i16; rows * width];
     let mut scales = vec![0.0f32; rows];
-    {
-        let (levels, scales) = (SharedMut::new(&mut levels), SharedMut::new(&mut scales));
-        exec.for_ranges(rows, 4 * k, |range| {
-            // SAFETY: the ranges of different pieces are disjoint.
-            let (levels, scales) = unsafe {
-                let values = range.start * width..range.end * width;
-                (levels.slice(values), scales.slice(range.clone()))
-            };
-            exec.isa().run(Quantize {
-                x: &x[range.start * k..range.end * k],
-                k,
-                levels,
-                width,
-                scales,
-            });
-        });
-    }
+    quantize_rows(exec, exec.isa(), (x, k), (&mut levels, width), &mut scales);
     let panels = n.div_ceil(COLUMNS);
     let row_blocks = rows.div_ceil(BLOCK_ROWS);
     let groups = match exec.threads() {

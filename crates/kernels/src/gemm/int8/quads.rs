@@ -6,9 +6,8 @@
 use std::ops::Range;
 
 use super::Int8Weights;
-use super::quantize::Quantize;
+use super::quantize::quantize_rows;
 use crate::Exec;
-use crate::exec::SharedMut;
 use crate::gemm::{Epilogue, driver, with_words};
 
 /// What inputs are shifted by.
@@ -26,27 +25,11 @@ pub(super) fn gemm(
     let (k, words) = (weights.k, weights.words());
     with_words(rows * (words + 1), |room| {
         let (levels, scales) = room.split_at_mut(rows * words);
-        {
-            let (levels, scales) = (SharedMut::new(levels), SharedMut::new(scales));
-            exec.for_ranges(rows, 4 * k, |range| {
-                // SAFETY: the ranges of different pieces are disjoint.
-                let (levels, scales) = unsafe {
-                    let values = range.start * words..range.end * words;
-                    (levels.slice(values), scales.slice(range.clone()))
-                };
-                // SAFETY: a word is four bytes, and any bytes are a word.
-                let levels = unsafe {
-                    std::slice::from_raw_parts_mut(levels.as_mut_ptr().cast(), 4 * levels.len())
-                };
-                weights.isa.run(Quantize::<u8> {
-                    x: &x[range.start * k..range.end * k],
-                    k,
-                    levels,
-                    width: 4 * words,
-                    scales,
-                });
-            });
-        }
+        // SAFETY: a word is four bytes, and any bytes are a word.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(levels.as_mut_ptr().cast::<u8>(), 4 * levels.len())
+        };
+        quantize_rows(exec, weights.isa, (x, k), (bytes, 4 * words), scales);
         let scaling = Scaling {
             rows: scales,
             columns: &weights.scales,

@@ -1,5 +1,8 @@
 //! Rows in 8 bits.
 
+use crate::Exec;
+use crate::exec::SharedMut;
+use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 
 /// A row in 8 bits: `x ≈ scale·q` with `scale = max|x| / 127`, rounded half to even. Gives the scale; a row of zeros has
@@ -15,6 +18,47 @@ pub fn quantize_row_int8(x: &[f32], q: &mut [i8]) -> f32 {
         *q = level(x, inverse);
     }
     scale
+}
+
+/// [`quantize_row_int8`] for rows of `k` values, on all threads. Gives a scale for each row.
+///
+/// # Panics
+/// When there are not whole rows, or the slices differ in length.
+pub fn quantize_rows_int8(exec: &Exec, x: &[f32], k: usize, q: &mut [i8]) -> Vec<f32> {
+    assert_eq!(x.len(), q.len(), "as many bytes as values");
+    if k == 0 {
+        return Vec::new();
+    }
+    assert!(x.len().is_multiple_of(k), "rows of {k} values");
+    let mut scales = vec![0.0; x.len() / k];
+    quantize_rows(exec, exec.isa(), (x, k), (q, k), &mut scales);
+    scales
+}
+
+/// Quantizes rows of `k` values into rows of `width` levels on all threads: [`Quantize`].
+pub(super) fn quantize_rows<L: Level + Send>(
+    exec: &Exec,
+    isa: Isa,
+    (x, k): (&[f32], usize),
+    (levels, width): (&mut [L], usize),
+    scales: &mut [f32],
+) {
+    let rows = scales.len();
+    let (levels, scales) = (SharedMut::new(levels), SharedMut::new(scales));
+    exec.for_ranges(rows, 4 * k, |range| {
+        // SAFETY: the ranges of different pieces are disjoint.
+        let (levels, scales) = unsafe {
+            let values = range.start * width..range.end * width;
+            (levels.slice(values), scales.slice(range.clone()))
+        };
+        isa.run(Quantize {
+            x: &x[range.start * k..range.end * k],
+            k,
+            levels,
+            width,
+            scales,
+        });
+    });
 }
 
 #[inline(always)]
@@ -53,13 +97,13 @@ fn level<L: Level>(x: f32, inverse: f32) -> L {
 }
 
 /// Quantizes rows of `k` values into rows of `width` levels, whose last may have no value and stay as they are.
-pub(super) struct Quantize<'a, L> {
-    pub(super) x: &'a [f32],
-    pub(super) k: usize,
-    pub(super) levels: &'a mut [L],
-    pub(super) width: usize,
+struct Quantize<'a, L> {
+    x: &'a [f32],
+    k: usize,
+    levels: &'a mut [L],
+    width: usize,
     /// Takes a scale for each row.
-    pub(super) scales: &'a mut [f32],
+    scales: &'a mut [f32],
 }
 
 /// A level from −127 to 127 as a product takes it.
