@@ -35,7 +35,8 @@ pub(crate) fn pair(first: f32, second: f32) -> f32 {
     f32::from_bits(u32::from(low) | u32::from(high) << 16)
 }
 
-/// Rounds rows of `k` values into rows of `⌈k/2⌉` pairs; of an odd `k` the last has a zero.
+/// Rounds rows of `k` values into rows of `⌈k/2⌉` words of two, by the tier's instruction where it has one; of an odd `k` the
+/// last has a zero.
 pub(crate) struct PairRows<'a> {
     pub(crate) from: &'a [f32],
     pub(crate) k: usize,
@@ -46,15 +47,22 @@ impl Kernel for PairRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        let rows = self.from.chunks_exact(self.k);
-        for (row, words) in rows.zip(self.to.chunks_exact_mut(self.k.div_ceil(2))) {
-            let pairs = row.chunks_exact(2);
-            if let ([last], Some(word)) = (pairs.remainder(), words.last_mut()) {
-                *word = pair(*last, 0.0);
+    fn run<S: Simd>(self, simd: S) {
+        let Self { from, k, to } = self;
+        // Pairs of an even k are what lies side by side: rows need not be told apart.
+        let k = if k.is_multiple_of(2) { from.len() } else { k };
+        for (row, words) in from.chunks(k).zip(to.chunks_mut(k.div_ceil(2))) {
+            let whole = row.len() - row.len() % (2 * S::LANES);
+            for i in (0..whole).step_by(S::LANES) {
+                // SAFETY: a word has room for two values, so `words` has for the row's.
+                unsafe {
+                    let to = words.as_mut_ptr().cast::<bf16>().add(i);
+                    simd.store_bf16(to, simd.load(&row[i..]));
+                }
             }
-            for (word, values) in words.iter_mut().zip(pairs) {
-                *word = pair(values[0], values[1]);
+            let rest = row[whole..].chunks(2);
+            for (word, values) in words[whole / 2..].iter_mut().zip(rest) {
+                *word = pair(values[0], values.get(1).copied().unwrap_or(0.0));
             }
         }
     }

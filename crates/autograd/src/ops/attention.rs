@@ -100,7 +100,10 @@ pub fn attention(
     // The backward pass computes the weights again, from what was kept: so must this.
     let values = match &saved {
         Some(saved) => saved.load(session)?,
-        None if session.records() => session.operand(qkv.tensor())?,
+        // So must a pass of training that is computed again for its gradients.
+        None if session.is_training() || session.checkpoints() => {
+            session.operand(qkv.tensor())?
+        }
         None => qkv.tensor().clone(),
     };
     let [q, k, v] = split(values.as_slice()?, hidden);

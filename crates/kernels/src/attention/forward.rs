@@ -29,7 +29,7 @@ use crate::gemm::tile::{
     tile_vectors,
 };
 use crate::simd::math::exp;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, copy};
 
 /// Keys in a block, whole strips of tiles of 6 rows and of 8: its scores for a tile of 48 queries take
 /// 27 KiB.
@@ -224,11 +224,20 @@ impl Kernel for Head<'_> {
         for (i, strip) in strips.chunks_exact_mut(strip_len).enumerate() {
             let first = i * rows;
             let from = row(self.k, column, self.keys.start + first);
-            pack_strip(from, self.k.stride, rows.min(keys - first), strip, rows, 0);
+            pack_strip(
+                simd,
+                from,
+                self.k.stride,
+                rows.min(keys - first),
+                strip,
+                rows,
+                0,
+            );
         }
         let values = scratch.values.at_least(keys * padded);
         for (i, to) in values.chunks_exact_mut(padded).enumerate() {
-            to[..dim].copy_from_slice(&row(self.v, column, self.keys.start + i)[..dim]);
+            let from = &row(self.v, column, self.keys.start + i)[..dim];
+            copy(simd, from, &mut to[..dim]);
             to[dim..].fill(0.0);
         }
 
@@ -252,7 +261,7 @@ impl Kernel for Head<'_> {
         for first in self.queries.clone().step_by(columns) {
             let count = columns.min(self.queries.end - first);
             let from = row(self.q, column, first);
-            pack_strip(from, self.q.stride, count, tile.queries, columns, 0);
+            pack_strip(simd, from, self.q.stride, count, tile.queries, columns, 0);
             if let Some(dropout) = self.dropout {
                 for (i, name) in tile.names[..count].iter_mut().enumerate() {
                     *name = dropout.name(first + i);

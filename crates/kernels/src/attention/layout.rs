@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::{AttentionInputs, Mask, Strided, check, row};
 use crate::gemm::pack::pack_strip;
+use crate::simd::{Simd, copy};
 
 /// A slot without a key.
 pub(super) const DEAD: u32 = u32::MAX;
@@ -145,7 +146,8 @@ impl Slots {
 
 /// Lays out rows of slots in strips of `rows`, `[strip][D][rows]`; `first` is the row of the sequence's first key.
 #[inline(always)]
-pub(super) fn pack_slots(
+pub(super) fn pack_slots<S: Simd>(
+    simd: S,
     of: Strided<'_>,
     column: usize,
     first: usize,
@@ -160,20 +162,21 @@ pub(super) fn pack_slots(
             && (slots.iter().enumerate()).all(|(i, &slot)| slot - start.min(slot) == i as u32);
         if together {
             let from = row(of, column, first + start as usize);
-            pack_strip(from, of.stride, slots.len(), strip, rows, 0);
+            pack_strip(simd, from, of.stride, slots.len(), strip, rows, 0);
             continue;
         }
         strip.fill(0.0);
         for (at, &slot) in slots.iter().enumerate().filter(|&(_, &slot)| slot != DEAD) {
             let from = row(of, column, first + slot as usize);
-            pack_strip(from, of.stride, 1, strip, rows, at);
+            pack_strip(simd, from, of.stride, 1, strip, rows, at);
         }
     }
 }
 
 /// Copies the rows of slots, `[slot][D up to whole vectors]`.
 #[inline(always)]
-pub(super) fn copy_slots(
+pub(super) fn copy_slots<S: Simd>(
+    simd: S,
     of: Strided<'_>,
     column: usize,
     first: usize,
@@ -186,7 +189,7 @@ pub(super) fn copy_slots(
         to.fill(0.0);
         if slot != DEAD {
             let from = row(of, column, first + slot as usize);
-            to[..dim].copy_from_slice(&from[..dim]);
+            copy(simd, &from[..dim], &mut to[..dim]);
         }
     }
 }

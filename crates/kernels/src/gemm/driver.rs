@@ -285,8 +285,8 @@ impl Task<'_> {
             let rows = &self.x[first * k + ks.start..];
             let strip = &mut packed[strip * strip_len..][..strip_len];
             match self.weights.rounds() {
-                false => pack_strip(rows, k, count, strip, tile_rows, 0),
-                true => pack_strip(Rounded::of(rows), k, count, strip, tile_rows, 0),
+                false => pack_strip(simd, rows, k, count, strip, tile_rows, 0),
+                true => pack_strip(simd, Rounded::of(rows), k, count, strip, tile_rows, 0),
             }
         }
         let finish = Finish {

@@ -93,14 +93,14 @@ impl<'a> Matrix<'a> {
     /// Writes `strip[k][r] = self[r, k]` for `r < count` and all `k` of the strip, which holds `width` values for
     /// each `k`. Other places are left as they are.
     #[inline(always)]
-    fn pack(self, count: usize, strip: &mut [f32], width: usize) {
+    fn pack<S: Simd>(self, simd: S, count: usize, strip: &mut [f32], width: usize) {
         let Self {
             data,
             row_stride,
             column_stride,
         } = self;
         if column_stride == 1 {
-            pack_strip(data, row_stride, count, strip, width, 0);
+            pack_strip(simd, data, row_stride, count, strip, width, 0);
         } else if row_stride == 1 {
             for (k, to) in strip.chunks_exact_mut(width).enumerate() {
                 let from = &data[k * column_stride..][..count];
@@ -377,7 +377,9 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
             let first = task.rows.start + strip * height;
             let count = height.min(task.rows.end - first);
             let to = &mut packed[strip * height * depth..][start * height..end * height];
-            task.a.from(first, ks.start + start).pack(count, to, height);
+            task.a
+                .from(first, ks.start + start)
+                .pack(simd, count, to, height);
         }
     }
     let panel = scratch.panel.at_least(width * depth);
@@ -390,7 +392,7 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
             panel.fill(0.0);
         }
         let b = task.b.from(ks.start, column);
-        b.transposed().pack(columns.len(), panel, width);
+        b.transposed().pack(simd, columns.len(), panel, width);
         let panel = &*panel;
         let vectors = columns.len().div_ceil(S::LANES).min(tile_vectors::<S>());
         let mut next = b.data.as_ptr().wrapping_add(width * b.column_stride);

@@ -1,14 +1,20 @@
 //! Packing: rows of a matrix into strips in which the k-th values of all rows lie side by side.
 
 use crate::bf16;
+use crate::simd::Simd;
 
 /// A number format that weights are stored in.
 pub(crate) trait Stored: Copy + Sync {
+    /// Whether it is f32 in memory.
+    const IS_F32: bool = false;
+
     /// Its value.
     fn to_f32(self) -> f32;
 }
 
 impl Stored for f32 {
+    const IS_F32: bool = true;
+
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
@@ -56,7 +62,8 @@ impl Stored for Rounded {
 /// # Panics
 /// When the rows are shorter than the strip, or do not fit its width.
 #[inline(always)]
-pub(crate) fn pack_strip<T: Stored>(
+pub(crate) fn pack_strip<S: Simd, T: Stored>(
+    simd: S,
     rows: &[T],
     stride: usize,
     count: usize,
@@ -71,6 +78,29 @@ pub(crate) fn pack_strip<T: Stored>(
     }
     assert!(rows.len() >= (count - 1) * stride + depth);
     let mut first = 0;
+    if const { T::IS_F32 } {
+        while first + 8 <= count {
+            let from = &rows[first * stride..];
+            let mut k = 0;
+            while k + 8 <= depth {
+                debug_assert!(from.len() >= 7 * stride + k + 8 && at + first + 8 <= width);
+                // SAFETY: f32 values of 8 rows that reach to `depth`, as the assertion above says; 8 places in each of 8
+                // stretches of the strip.
+                unsafe {
+                    let to = strip.as_mut_ptr().add(k * width + at + first);
+                    simd.turn_8x8(from.as_ptr().cast::<f32>().add(k), stride, to, width);
+                }
+                k += 8;
+            }
+            for r in 0..8 {
+                let rest = &from[r * stride..][k..depth];
+                for (i, value) in rest.iter().enumerate() {
+                    strip[(k + i) * width + at + first + r] = value.to_f32();
+                }
+            }
+            first += 8;
+        }
+    }
     while first + 4 <= count {
         turn::<T, 4>(&rows[first * stride..], stride, strip, width, at + first);
         first += 4;
@@ -118,6 +148,7 @@ fn turn<T: Stored, const R: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Portable;
 
     #[test]
     fn strips_hold_the_rows_side_by_side() {
@@ -130,7 +161,7 @@ mod tests {
         ] {
             let rows: Vec<f32> = (0..8 * stride).map(|i| i as f32 + 1.0).collect();
             let mut strip = vec![-1.0; depth * width];
-            pack_strip(&rows, stride, count, &mut strip, width, at);
+            pack_strip(Portable, &rows, stride, count, &mut strip, width, at);
             for k in 0..depth {
                 for column in 0..width {
                     let expected = match column.checked_sub(at) {
@@ -147,11 +178,11 @@ mod tests {
     fn half_precision_is_widened() {
         let rows = [1.5f32, -2.0, 3.0].map(half::bf16::from_f32);
         let mut strip = [0.0; 3];
-        pack_strip(&rows, 3, 1, &mut strip, 1, 0);
+        pack_strip(Portable, &rows, 3, 1, &mut strip, 1, 0);
         assert_eq!(strip, [1.5, -2.0, 3.0]);
         let rows = [0.25f32, 65504.0].map(half::f16::from_f32);
         let mut strip = [0.0; 2];
-        pack_strip(&rows, 1, 2, &mut strip, 2, 0);
+        pack_strip(Portable, &rows, 1, 2, &mut strip, 2, 0);
         assert_eq!(strip, [0.25, 65504.0]);
     }
 }

@@ -348,15 +348,15 @@ impl Kernel for PackPanel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, _simd: S) {
+    fn run<S: Simd>(mut self, simd: S) {
         let mut start = 0;
         for &(source, rows) in self.sources {
             let rows = start..start + rows;
             start = rows.end;
             match source {
-                WeightSource::F32(values) => self.pack(values, rows),
-                WeightSource::Bf16(values) => self.pack(values, rows),
-                WeightSource::F16(values) => self.pack(values, rows),
+                WeightSource::F32(values) => self.pack(simd, values, rows),
+                WeightSource::Bf16(values) => self.pack(simd, values, rows),
+                WeightSource::F16(values) => self.pack(simd, values, rows),
             }
         }
     }
@@ -365,7 +365,7 @@ impl Kernel for PackPanel<'_> {
 impl PackPanel<'_> {
     /// Packs what this panel has of a source, whose rows are rows `of` of all.
     #[inline(always)]
-    fn pack<T: Stored>(&mut self, values: &[T], of: Range<usize>) {
+    fn pack<S: Simd, T: Stored>(&mut self, simd: S, values: &[T], of: Range<usize>) {
         let Self { width, columns, .. } = *self;
         if self.transposed {
             // A column of the source is one of the panel.
@@ -387,6 +387,7 @@ impl PackPanel<'_> {
         if from < to {
             let rows = &values[(from - of.start) * columns..(to - of.start) * columns];
             pack_strip(
+                simd,
                 rows,
                 columns,
                 to - from,

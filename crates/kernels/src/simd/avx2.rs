@@ -235,4 +235,40 @@ impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps::<1>(v, v)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn turn_8x8(self, rows: *const f32, stride: usize, to: *mut f32, width: usize) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe { turn_8x8(rows, stride, to, width) }
+    }
+}
+
+/// See [`Simd::turn_8x8`].
+///
+/// # Safety
+/// As there; AVX.
+#[inline(always)]
+pub(super) unsafe fn turn_8x8(rows: *const f32, stride: usize, to: *mut f32, width: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Halves of rows r and r + 4 in one register: what follows need not cross its middle again.
+        let half = |r: usize, at: usize| {
+            let low = _mm256_castps128_ps256(_mm_loadu_ps(rows.add(r * stride + at)));
+            _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows.add((r + 4) * stride + at)))
+        };
+        for at in [0, 4] {
+            let [a, b, c, d] = [half(0, at), half(1, at), half(2, at), half(3, at)];
+            let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+            let columns = [
+                _mm256_shuffle_ps::<0x44>(ab, cd),
+                _mm256_shuffle_ps::<0xEE>(ab, cd),
+                _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                _mm256_shuffle_ps::<0xEE>(ab_high, cd_high),
+            ];
+            for (i, column) in columns.into_iter().enumerate() {
+                _mm256_storeu_ps(to.add((at + i) * width), column);
+            }
+        }
+    }
 }

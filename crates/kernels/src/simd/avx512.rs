@@ -298,4 +298,23 @@ impl<const EXTENSION: u8> Simd for Avx512<EXTENSION> {
             super::words::count_differing(self, a, b, sums)
         }
     }
+
+    #[inline(always)]
+    unsafe fn turn_8x8(self, rows: *const f32, stride: usize, to: *mut f32, width: usize) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe { super::avx2::turn_8x8(rows, stride, to, width) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut half::bf16, v: __m512) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            if const { EXTENSION == BF16 } {
+                let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                _mm256_storeu_si256(p.cast(), half);
+            } else {
+                super::words::store_bf16(self, p, v);
+            }
+        }
+    }
 }

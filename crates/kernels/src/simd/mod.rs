@@ -114,6 +114,30 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The largest lane. Unspecified when one is NaN.
     fn largest(self, v: Self::F32) -> f32;
 
+    /// Turns 8 rows of 8 values, `stride` apart: value `i` of row `r` goes to `to + i·width + r`.
+    ///
+    /// # Safety
+    /// The rows must be readable and the places writable.
+    #[inline(always)]
+    unsafe fn turn_8x8(self, rows: *const f32, stride: usize, to: *mut f32, width: usize) {
+        for r in 0..8 {
+            for i in 0..8 {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(i * width + r) = *rows.add(r * stride + i) }
+            }
+        }
+    }
+    /// Writes `LANES` values, rounded to bf16, from `p` on. By one instruction where the tier has it, which rounds values
+    /// below the least normal one to zero.
+    ///
+    /// # Safety
+    /// They must be writable.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut half::bf16, v: Self::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { words::store_bf16(self, p, v) }
+    }
+
     /// Lane by lane, `sums` and the two products of a pair of bf16 each in `a` and `b` (the first in the lower half). Values
     /// below the least normal one may count as zero. By one instruction where the tier has it, else slowly.
     #[inline(always)]
@@ -153,5 +177,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn zero(self) -> Self::F32 {
         self.splat(0.0)
+    }
+}
+
+/// Copies a slice to one of its length, in place: for slices so short that a call would count.
+#[inline(always)]
+pub(crate) fn copy<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
+    let whole = from.len() - from.len() % S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        simd.store(&mut to[i..], simd.load(&from[i..]));
+    }
+    if whole < from.len() {
+        simd.store_partial(&mut to[whole..], simd.load_partial(&from[whole..]));
     }
 }

@@ -32,6 +32,20 @@ pub(super) fn dot_int8<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> 
     })
 }
 
+/// See [`Simd::store_bf16`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn store_bf16<S: Simd>(simd: S, p: *mut half::bf16, v: S::F32) {
+    let mut lanes = [0.0; MOST_LANES];
+    simd.store(&mut lanes, v);
+    for (i, &lane) in lanes[..S::LANES].iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { *p.add(i) = crate::bf16::narrow(lane) }
+    }
+}
+
 /// See [`Simd::count_differing`].
 #[inline(always)]
 pub(super) fn count_differing<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {

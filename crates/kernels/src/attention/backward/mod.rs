@@ -29,7 +29,7 @@ use crate::gemm::tile::{
     F32Word, MOST_COLUMNS, MOST_ROWS, multiply_vectors, tile_columns, tile_rows, tile_vectors,
 };
 use crate::simd::math::exp;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, copy};
 use pattern::SharedRows;
 
 /// Keys, and queries, in a block: whole tiles of every tier either way. Weights and their gradients take 83 KiB each.
@@ -234,7 +234,7 @@ impl Kernel for Head<'_> {
         ] {
             let to = to.at_least(count * padded);
             for (t, to) in to.chunks_exact_mut(padded).enumerate() {
-                to[..dim].copy_from_slice(&row(of, column, first + t)[..dim]);
+                copy(simd, &row(of, column, first + t)[..dim], &mut to[..dim]);
                 to[dim..].fill(0.0);
             }
         }
@@ -377,8 +377,16 @@ impl Kernel for Pack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        pack_strip(self.from, self.stride, self.count, self.to, self.width, 0);
+    fn run<S: Simd>(self, simd: S) {
+        pack_strip(
+            simd,
+            self.from,
+            self.stride,
+            self.count,
+            self.to,
+            self.width,
+            0,
+        );
     }
 }
 

@@ -192,10 +192,19 @@ impl Kernel for Task<'_> {
                 (inputs.k, &mut scratch.key_strips),
                 (inputs.v, &mut scratch.value_strips),
             ] {
-                pack_slots(of, column, first, keys, dim, height, to.at_least(strips));
+                pack_slots(
+                    simd,
+                    of,
+                    column,
+                    first,
+                    keys,
+                    dim,
+                    height,
+                    to.at_least(strips),
+                );
             }
             let key_rows = scratch.key_rows.at_least(keys.len() * padded);
-            copy_slots(inputs.k, column, first, keys, dim, key_rows);
+            copy_slots(simd, inputs.k, column, first, keys, dim, key_rows);
             let panels = count.div_ceil(width);
             let start = chunk.queries.start;
             for (of, panel, rows) in [

@@ -125,9 +125,9 @@ impl Kernel for Task<'_> {
             .keys
             .at_least(slots.len().div_ceil(rows) * dim * rows);
         let first = chunk.keys.start;
-        pack_slots(inputs.k, column, first, slots, dim, rows, strips);
+        pack_slots(simd, inputs.k, column, first, slots, dim, rows, strips);
         let values = scratch.values.at_least(slots.len() * padded);
-        copy_slots(inputs.v, column, first, slots, dim, values);
+        copy_slots(simd, inputs.v, column, first, slots, dim, values);
 
         let mut tile = Tile {
             keys: strips,
@@ -151,7 +151,7 @@ impl Kernel for Task<'_> {
         for first in chunk.queries.clone().step_by(columns) {
             let count = columns.min(chunk.queries.end - first);
             let from = row(inputs.q, column, first);
-            pack_strip(from, inputs.q.stride, count, tile.queries, columns, 0);
+            pack_strip(simd, from, inputs.q.stride, count, tile.queries, columns, 0);
             for query in tile.queries.iter_mut() {
                 *query *= inputs.shape.scale;
             }
