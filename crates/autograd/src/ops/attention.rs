@@ -101,9 +101,7 @@ pub fn attention(
     let values = match &saved {
         Some(saved) => saved.load(session)?,
         // So must a pass of training that is computed again for its gradients.
-        None if session.is_training() || session.checkpoints() => {
-            session.operand(qkv.tensor())?
-        }
+        None if session.is_training() || session.checkpoints() => session.operand(qkv.tensor())?,
         None => qkv.tensor().clone(),
     };
     let [q, k, v] = split(values.as_slice()?, hidden);

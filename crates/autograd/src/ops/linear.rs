@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bertha_kernels::{
     Activation, Epilogue, Matrix, PackedFormat, activate_backward, column_sums, gemm, gemm_keeping,
-    matmul, reference, round_to_bf16,
+    matmul, matmul_bf16, reference, round_to_bf16,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -150,9 +150,12 @@ impl Kept {
             );
         }
         let rounds = |packed: &Arc<Packed>| packed.forward.format() == PackedFormat::Bf16;
-        if self.packed.as_ref().is_some_and(rounds) {
+        let rounds = self.packed.as_ref().is_some_and(rounds);
+        // Products that take bf16 round it as they take it.
+        if rounds && !exec.isa().multiplies_bf16() {
             round_to_bf16(exec, dy.as_mut_slice()?);
         }
+        let product = if rounds { matmul_bf16 } else { matmul };
         let dy = dy.as_slice::<f32>()?;
         if let Some(x) = &self.x {
             let x = x.load(session)?;
@@ -169,7 +172,7 @@ impl Kept {
                 let shape = (rows, self.k, x.len() / self.k.max(1));
                 if let Some(to) = target(&part.weight) {
                     flow.write(&to, |dw, add| {
-                        matmul(exec, shape, left, Matrix::row_major(x, self.k), add, dw);
+                        product(exec, shape, left, Matrix::row_major(x, self.k), add, dw);
                     })?;
                 }
                 first += rows;

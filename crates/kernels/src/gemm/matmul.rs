@@ -6,22 +6,24 @@
 //! all of them. K is cut at fixed places and never among threads: each value has one order of summation.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::epilogue::{Place, put_sums};
 use super::pack::pack_strip;
 use super::portable;
 use super::tile::{
-    F32Word, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns, tile_rows,
-    tile_vectors,
+    Bf16Pair, Dot, F32Word, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns,
+    tile_rows, tile_vectors,
 };
 use crate::Exec;
+use crate::bf16;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::isa::Tier;
 use crate::simd::{Kernel, Simd};
 
-/// The most values of K in a block: a panel of 16 columns takes 24 KiB, one of 48 72 KiB.
+/// The most words of K in a block: a panel of 16 columns takes 24 KiB, one of 48 72 KiB.
 const BLOCK_K: usize = 384;
 
 /// Values of K that a transposed A is packed by at a time: as many lines as a set of L1 holds.
@@ -147,6 +149,23 @@ pub fn matmul(
     batched_matmul(exec, shape, a, b, &[(0, 0)], accumulate, c);
 }
 
+/// [`matmul`] of values that bf16 has, or that may be rounded to it: where the machine multiplies bf16 they are, elsewhere they are
+/// multiplied as f32 as they are.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_bf16(
+    exec: &Exec,
+    shape: (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    accumulate: bool,
+    c: &mut [f32],
+) {
+    let pairs = exec.isa().multiplies_bf16();
+    products(exec, shape, (a, b), &[(0, 0)], (accumulate, pairs), c);
+}
+
 /// `c[N,K] (+)= a[T,N]ᵀ · b[T,K]`, all row-major; for `Y = X·Wᵀ` the weight's gradient `dW (+)= dYᵀ·X`.
 ///
 /// # Panics
@@ -177,6 +196,18 @@ pub fn batched_matmul(
     b: Matrix<'_>,
     batches: &[(usize, usize)],
     accumulate: bool,
+    c: &mut [f32],
+) {
+    products(exec, (m, n, k), (a, b), batches, (accumulate, false), c);
+}
+
+/// [`batched_matmul`], of operands rounded to bf16 where `pairs`.
+fn products(
+    exec: &Exec,
+    (m, n, k): (usize, usize, usize),
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    batches: &[(usize, usize)],
+    (accumulate, pairs): (bool, bool),
     c: &mut [f32],
 ) {
     assert_eq!(c.len(), batches.len() * m * n, "c is [batches, {m}, {n}]");
@@ -214,7 +245,9 @@ pub fn batched_matmul(
         SCRATCH.with_borrow_mut(|scratch| match exec.isa().0 {
             Tier::Portable(_) => task.portable(scratch),
             #[cfg(target_arch = "x86_64")]
-            _ => exec.isa().run_native(Native { task, scratch }),
+            _ if pairs => exec.isa().run_bf16(Native::<Bf16Pair>::new(task, scratch)),
+            #[cfg(target_arch = "x86_64")]
+            _ => exec.isa().run_native(Native::<F32Word>::new(task, scratch)),
         });
     });
 }
@@ -339,47 +372,146 @@ fn add(c: &mut [f32], sums: &[f32], accumulate: bool) {
     }
 }
 
-/// A task on register tiles.
-struct Native<'a> {
-    task: Block<'a>,
-    scratch: &'a mut Scratch,
+/// What a word of a strip holds.
+trait Packed: Dot {
+    /// Values of consecutive k in a word.
+    const VALUES: usize;
+
+    /// [`Matrix::pack`] into a strip of words.
+    fn pack<S: Simd>(
+        simd: S,
+        of: Matrix<'_>,
+        count: usize,
+        depth: usize,
+        strip: &mut [f32],
+        width: usize,
+    );
 }
 
-impl Kernel for Native<'_> {
+impl Packed for F32Word {
+    const VALUES: usize = 1;
+
+    #[inline(always)]
+    fn pack<S: Simd>(
+        simd: S,
+        of: Matrix<'_>,
+        count: usize,
+        _depth: usize,
+        strip: &mut [f32],
+        width: usize,
+    ) {
+        of.pack(simd, count, strip, width);
+    }
+}
+
+impl Packed for Bf16Pair {
+    const VALUES: usize = 2;
+
+    #[inline(always)]
+    fn pack<S: Simd>(
+        simd: S,
+        of: Matrix<'_>,
+        count: usize,
+        depth: usize,
+        strip: &mut [f32],
+        width: usize,
+    ) {
+        let Matrix {
+            data,
+            row_stride,
+            column_stride,
+        } = of;
+        for (i, words) in strip.chunks_exact_mut(width).enumerate() {
+            let (first, second) = (2 * i * column_stride, (2 * i + 1) * column_stride);
+            let odd = 2 * i + 1 == depth;
+            if row_stride != 1 {
+                for (r, word) in words[..count].iter_mut().enumerate() {
+                    let value = |at: usize| data[at + r * row_stride];
+                    let other = if odd { 0.0 } else { value(second) };
+                    *word = bf16::pair(value(first), other);
+                }
+                continue;
+            }
+            let first = &data[first..][..count];
+            let second = if odd { first } else { &data[second..][..count] };
+            let keep = simd.splat(if odd { 0.0 } else { 1.0 });
+            let mut r = 0;
+            while r + S::LANES <= count {
+                let b = simd.mul(simd.load(&second[r..]), keep);
+                simd.store(&mut words[r..], simd.pair_bf16(simd.load(&first[r..]), b));
+                r += S::LANES;
+            }
+            if r < count {
+                let b = simd.mul(simd.load_partial(&second[r..]), keep);
+                let pairs = simd.pair_bf16(simd.load_partial(&first[r..]), b);
+                simd.store_partial(&mut words[r..count], pairs);
+            }
+        }
+    }
+}
+
+/// A task on register tiles.
+struct Native<'a, D> {
+    task: Block<'a>,
+    scratch: &'a mut Scratch,
+    word: PhantomData<D>,
+}
+
+impl<'a, D> Native<'a, D> {
+    fn new(task: Block<'a>, scratch: &'a mut Scratch) -> Self {
+        Self {
+            task,
+            scratch,
+            word: PhantomData,
+        }
+    }
+}
+
+impl<D: Packed> Kernel for Native<'_, D> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { task, scratch } = self;
-        let blocks = task.k.div_ceil(BLOCK_K).max(1);
-        let depth = task.k.div_ceil(blocks);
+        let Self { task, scratch, .. } = self;
+        let blocks = task.k.div_ceil(BLOCK_K * D::VALUES).max(1);
+        let depth = task.k.div_ceil(blocks).next_multiple_of(D::VALUES);
         for block in 0..blocks {
             let ks = block * depth..task.k.min((block + 1) * depth);
-            multiply_block(simd, &task, ks, scratch);
+            multiply_block::<S, D>(simd, &task, ks, scratch);
         }
     }
 }
 
 /// Adds the products of a block of K.
 #[inline(always)]
-fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch: &mut Scratch) {
+fn multiply_block<S: Simd, D: Packed>(
+    simd: S,
+    task: &Block<'_>,
+    ks: Range<usize>,
+    scratch: &mut Scratch,
+) {
     let (height, width) = (tile_rows::<S>(), tile_columns::<S>());
-    let depth = ks.len();
+    let depth = ks.len().div_ceil(D::VALUES);
     let accumulate = task.accumulate || ks.start > 0;
     let strips = task.rows.len().div_ceil(height);
     let packed = scratch.rows.at_least(strips * height * depth);
     // A transposed A is read a few rows of its buffer at a time: strip by strip its lines would be fetched again for each
     // strip that has a part of them, and where rows are a multiple of 4 KiB apart they even displace each other.
-    let piece = if task.a.row_stride == 1 { PIECE } else { depth };
-    for start in (0..depth).step_by(piece.max(1)) {
-        let end = depth.min(start + piece);
+    let piece = if task.a.row_stride == 1 {
+        PIECE
+    } else {
+        ks.len()
+    };
+    for start in (0..ks.len()).step_by(piece.max(1)) {
+        let end = ks.len().min(start + piece);
+        let words = start / D::VALUES..end.div_ceil(D::VALUES);
         for strip in 0..strips {
             let first = task.rows.start + strip * height;
             let count = height.min(task.rows.end - first);
-            let to = &mut packed[strip * height * depth..][start * height..end * height];
-            task.a
-                .from(first, ks.start + start)
-                .pack(simd, count, to, height);
+            let to =
+                &mut packed[strip * height * depth..][words.start * height..words.end * height];
+            let from = task.a.from(first, ks.start + start);
+            D::pack(simd, from, count, end - start, to, height);
         }
     }
     let panel = scratch.panel.at_least(width * depth);
@@ -392,7 +524,7 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
             panel.fill(0.0);
         }
         let b = task.b.from(ks.start, column);
-        b.transposed().pack(simd, columns.len(), panel, width);
+        D::pack(simd, b.transposed(), columns.len(), ks.len(), panel, width);
         let panel = &*panel;
         let vectors = columns.len().div_ceil(S::LANES).min(tile_vectors::<S>());
         let mut next = b.data.as_ptr().wrapping_add(width * b.column_stride);
@@ -411,11 +543,11 @@ fn multiply_block<S: Simd>(simd: S, task: &Block<'_>, ks: Range<usize>, scratch:
                 }
                 // Where rows of B lie apart, no hardware foresees the way down its columns.
                 let step = if strip % every == 0 { b.row_stride } else { 0 };
-                multiply_whole::<S, F32Word>(simd, a, panel, depth, (next, step), &mut tile);
+                multiply_whole::<S, D>(simd, a, panel, depth, (next, step), &mut tile);
                 next = next.wrapping_add(depth / UNROLL * step);
             } else {
                 let (a, b) = ((a, height), (panel, width));
-                multiply_vectors::<S, F32Word>(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
+                multiply_vectors::<S, D>(simd, vectors, rows.len(), a, b, depth, &mut tile.0);
             }
             // SAFETY: tasks have different rows, columns or batches, and no slice outlives the call.
             unsafe {

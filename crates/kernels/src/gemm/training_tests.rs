@@ -331,3 +331,53 @@ fn a_product_of_bf16_is_that_of_rounded_operands() {
         }
     }
 }
+
+#[test]
+fn gradients_of_weights_in_bf16_are_those_of_rounded_operands() {
+    for (t, n, k) in [(1, 1, 1), (7, 50, 9), (129, 97, 64), (1601, 24, 130)] {
+        let round = |values: Vec<f32>| -> Vec<f32> {
+            let rounded = values.iter().map(|&v| half::bf16::from_f32(v).to_f32());
+            rounded.collect()
+        };
+        let (dy, x) = (round(values(t * n, 1)), round(values(t * k, 2)));
+        let before = values(n * k, 3);
+        for isa in Isa::available() {
+            let run = |threads| {
+                let mut dw = before.clone();
+                let a = Matrix::row_major(&dy, n).transposed();
+                let exec = Exec::with_isa(isa, threads);
+                matmul_bf16(&exec, (n, k, t), a, Matrix::row_major(&x, k), true, &mut dw);
+                dw
+            };
+            let mut expected = before.clone();
+            gemm_tn(
+                &Exec::with_isa(isa, 1),
+                (t, n, k),
+                &dy,
+                &x,
+                true,
+                &mut expected,
+            );
+            let found = run(1);
+            assert!(
+                distance(&found, &expected) < 1e-6,
+                "[{t}, {n}, {k}] on {isa}"
+            );
+            assert!(run(3) == found, "threads change nothing: {isa}");
+            // An operand with strides of its own.
+            let turned: Vec<f32> = (0..t * k).map(|i| x[i % t * k + i / t]).collect();
+            let mut dw = before.clone();
+            let (a, b) = (Matrix::row_major(&dy, n), Matrix::row_major(&turned, t));
+            let exec = Exec::with_isa(isa, 2);
+            matmul_bf16(
+                &exec,
+                (n, k, t),
+                a.transposed(),
+                b.transposed(),
+                true,
+                &mut dw,
+            );
+            assert!(dw == found, "the same from a transposed operand: {isa}");
+        }
+    }
+}

@@ -317,4 +317,19 @@ impl<const EXTENSION: u8> Simd for Avx512<EXTENSION> {
             }
         }
     }
+
+    #[inline(always)]
+    fn pair_bf16(self, first: __m512, second: __m512) -> __m512 {
+        if const { EXTENSION == BF16 } {
+            // SAFETY: the token proves the instructions.
+            unsafe {
+                let [first, second] = [_mm512_cvtneps_pbh(first), _mm512_cvtneps_pbh(second)];
+                let low = _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(first));
+                let high = _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(second));
+                _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+            }
+        } else {
+            super::words::pair_bf16(self, first, second)
+        }
+    }
 }

@@ -138,6 +138,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { words::store_bf16(self, p, v) }
     }
 
+    /// Lane by lane, a word of two values rounded to bf16, the first in the lower half.
+    #[inline(always)]
+    fn pair_bf16(self, first: Self::F32, second: Self::F32) -> Self::F32 {
+        words::pair_bf16(self, first, second)
+    }
     /// Lane by lane, `sums` and the two products of a pair of bf16 each in `a` and `b` (the first in the lower half). Values
     /// below the least normal one may count as zero. By one instruction where the tier has it, else slowly.
     #[inline(always)]

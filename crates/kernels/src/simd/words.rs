@@ -32,6 +32,14 @@ pub(super) fn dot_int8<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> 
     })
 }
 
+/// See [`Simd::pair_bf16`].
+#[inline(always)]
+pub(super) fn pair_bf16<S: Simd>(simd: S, first: S::F32, second: S::F32) -> S::F32 {
+    by_lane(simd, [first, second, second], |[first, second, _]| {
+        crate::bf16::pair(first, second)
+    })
+}
+
 /// See [`Simd::store_bf16`].
 ///
 /// # Safety
