@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use bertha_kernels::{
     Activation, Adam, AttentionDropout, AttentionGradients, AttentionShape, CrossEntropy, Dropout,
-    Epilogue, Exec, Labels, Mask, PackedFormat, PackedWeights, Parameter, Segments, Strided,
-    WeightSource, activate, activate_backward, adam, attention_backward, attention_keeping,
-    column_sums, cross_entropy, default_threads, dropout, gemm, gemm_tn, layer_norm_backward,
-    layer_norm_keeping, softmax, squared_norm,
+    Epilogue, Exec, Labels, Mask, Matrix, PackedFormat, PackedWeights, Parameter, Segments,
+    Strided, WeightSource, activate, activate_backward, adam, attention_backward,
+    attention_keeping, column_sums, cross_entropy, default_threads, dropout, gemm, gemm_tn,
+    layer_norm_backward, layer_norm_keeping, matmul_bf16, softmax, squared_norm,
 };
 use roof::{for_each_budget, print_row, ramp};
 
@@ -44,6 +44,18 @@ fn products(exec: &Exec) {
         });
         print_row(exec, &cells("dW += dYᵀ·X"), flops, || {
             gemm_tn(exec, (t, n, k), &dy, &x, true, &mut dw);
+        });
+        // Their share is of the f32 peak as well: where the machine multiplies bf16 it can exceed 100 %.
+        let half = PackedWeights::pack_stacked(exec, &source, k, PackedFormat::Bf16);
+        print_row(exec, &cells("Y, bf16"), flops, || {
+            gemm(exec, t, &x, &half, Epilogue::default(), &mut y);
+        });
+        let (left, right) = (
+            Matrix::row_major(&dy, n).transposed(),
+            Matrix::row_major(&x, k),
+        );
+        print_row(exec, &cells("dW, bf16"), flops, || {
+            matmul_bf16(exec, (n, k, t), left, right, true, &mut dw);
         });
     }
 }
