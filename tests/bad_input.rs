@@ -11,7 +11,7 @@ use bertha::nn::NnError;
 use bertha::tensor::{Checkpoint, FileError, Tensor, save_safetensors};
 use bertha::tokenizer::TokenizerError;
 use bertha::{
-    Aggregation, AnswerOptions, ClassifyOptions, DType, Encoder, FillMask, FillMaskOptions,
+    Aggregation, AnswerOptions, ClassifyOptions, Encoder, FillMask, FillMaskOptions, Precision,
     QuestionAnswerer, TagOptions, TaskError, TextClassifier, TextInput, TokenClassifier,
 };
 use serde_json::{Value, json};

@@ -5,11 +5,11 @@ mod real_model;
 
 use std::path::Path;
 
-use bertha::Encoder;
 use bertha::autograd::Session;
-use bertha::kernels::{Exec, Isa};
+use bertha::kernels::{Exec, Isa, Operands, product_kernel};
 use bertha::tensor::Checkpoint;
 use bertha::tokenizer::{EncodeOptions, Input};
+use bertha::{Encoder, Precision};
 use ndarray::{Array2, ArrayView2, Ix2};
 
 /// Largest absolute difference of a number of a normalised embedding, as the fixtures' README states it.
@@ -118,6 +118,68 @@ fn a_thousand_sentences_embed_as_in_sentence_transformers() {
         steps.is_sorted() && steps.last() == Some(&1000),
         "progress: {steps:?}"
     );
+}
+
+/// Cosines with the f32 embeddings of sentence-transformers: the mean and the least.
+fn cosines(found: &Array2<f32>) -> (f64, f64) {
+    let golden = golden_embeddings();
+    let rows = found.rows().into_iter().zip(golden.rows());
+    let cosines: Vec<f64> = rows
+        .map(|(a, b)| {
+            let products = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b));
+            products.sum()
+        })
+        .collect();
+    assert!(cosines.iter().all(|cosine| cosine.is_finite()));
+    let least = cosines.iter().copied().fold(f64::INFINITY, f64::min);
+    (cosines.iter().sum::<f64>() / cosines.len() as f64, least)
+}
+
+#[test]
+fn lower_precisions_stay_close() {
+    for (precision, mean, least) in [
+        (Precision::Bf16, 0.9999, 0.999),
+        (Precision::Int8, 0.995, 0.98),
+    ] {
+        let builder = Encoder::builder(real_model::minilm()).precision(precision);
+        let found = cosines(&builder.build().unwrap().embed(&sentences()).unwrap());
+        let name = precision.name();
+        println!(
+            "{name}: cosine {:.6} on average, {:.6} at least",
+            found.0, found.1
+        );
+        assert!(found.0 >= mean && found.1 >= least, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn what_ran_can_be_told() {
+    for isa in Isa::available() {
+        for (precision, operands) in [
+            (Precision::F32, Operands::F32),
+            (Precision::Bf16, Operands::Bf16),
+            (Precision::Int8, Operands::Int8),
+        ] {
+            let session = Session::from_exec(Exec::with_isa(isa, 1)).with_precision(precision);
+            let (session, explanation) = session.explaining();
+            let encoder = Encoder::builder(real_model::minilm()).session(session);
+            encoder.build().unwrap().embed(&["A cat."]).unwrap();
+            let ran = explanation.ran();
+            let linear: Vec<_> = ran.iter().filter(|(op, ..)| *op == "linear").collect();
+            // Four products a layer, all of them on the kernel of the precision; 6 layers of [CLS] a cat . [SEP].
+            assert_eq!(linear.len(), 1, "{ran:?}");
+            let &&(_, kernel, count) = &linear[0];
+            assert_eq!(kernel, product_kernel(isa, operands));
+            assert!(count.calls >= 24, "{count:?}");
+            assert!(
+                count.multiply_adds >= 5 * 6 * (4 * 384 * 384 + 2 * 384 * 1536),
+                "{count:?}"
+            );
+            assert!(ran.iter().any(|&(op, kernel, count)| {
+                op == "attention" && kernel == isa.name() && count.calls == 6
+            }));
+        }
+    }
 }
 
 #[test]

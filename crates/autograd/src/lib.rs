@@ -32,6 +32,6 @@ mod weight;
 pub use error::AutogradError;
 pub use gradients::Gradients;
 pub use parameter::Parameter;
-pub use session::{Observer, Precision, Session, Taps};
+pub use session::{Explanation, Observer, Precision, Ran, Session, Taps};
 pub use var::Var;
 pub use weight::{LinearPart, LinearWeight, QuantizedWeight};

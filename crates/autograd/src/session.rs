@@ -1,5 +1,6 @@
 //! What a forward pass runs with: kernels, threads and recycled buffers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,7 @@ pub struct Session {
     /// Whether models keep only the inputs of their layers for the backward pass.
     checkpoints: bool,
     observer: Option<Observer>,
+    explanation: Option<Arc<Explanation>>,
     taps: Option<Taps>,
     precision: Precision,
     /// The tensor that was kept last, and what was kept of it.
@@ -73,6 +75,30 @@ impl Precision {
     }
 }
 
+/// Which kernels ran in forward passes: of linear layers and attention, by operation and kernel.
+#[derive(Debug, Default)]
+pub struct Explanation(Mutex<BTreeMap<(&'static str, &'static str), Ran>>);
+
+/// How often a kernel ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// Calls.
+    pub calls: u64,
+    /// Multiply-adds of forward passes, of linear layers; 0 of others.
+    pub multiply_adds: u64,
+}
+
+impl Explanation {
+    /// What ran so far, as `(operation, kernel, count)`. A kernel's name is that of [`bertha_kernels::operations`].
+    pub fn ran(&self) -> Vec<(&'static str, &'static str, Ran)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts
+            .iter()
+            .map(|(&(op, kernel), &ran)| (op, kernel, ran))
+            .collect()
+    }
+}
+
 /// Takes the queries, keys and values of each layer that runs, `[T,3·H·D]`, in the order of the layers.
 pub type Taps = Arc<Mutex<Vec<Var>>>;
 
@@ -108,6 +134,7 @@ impl Session {
             training: None,
             checkpoints: false,
             observer: None,
+            explanation: None,
             taps: None,
             precision: Precision::F32,
             latest: Arc::default(),
@@ -149,6 +176,27 @@ impl Session {
         Self {
             observer: Some(observer),
             ..self.clone()
+        }
+    }
+
+    /// The same resources for passes that count which kernels run, and the counts: a proof of which path ran.
+    #[must_use]
+    pub fn explaining(&self) -> (Self, Arc<Explanation>) {
+        let explanation = Arc::new(Explanation::default());
+        let session = Self {
+            explanation: Some(Arc::clone(&explanation)),
+            ..self.clone()
+        };
+        (session, explanation)
+    }
+
+    /// Counts a kernel that runs, where somebody wants to know.
+    pub(crate) fn tell(&self, op: &'static str, kernel: &'static str, multiply_adds: usize) {
+        if let Some(Explanation(counts)) = self.explanation.as_deref() {
+            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let ran = counts.entry((op, kernel)).or_default();
+            ran.calls += 1;
+            ran.multiply_adds += multiply_adds as u64;
         }
     }
 

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bertha_kernels::{
-    Activation, BinaryWeights, Epilogue, Exec, Int8Weights, LowBitWeights, PackedWeights,
-    WeightSource, gemm_binary, gemm_int8, gemm_low_bit,
+    Activation, BinaryWeights, Epilogue, Exec, Int8Weights, Isa, LowBitWeights, Operands,
+    PackedFormat, PackedWeights, WeightSource, gemm_binary, gemm_int8, gemm_low_bit,
+    product_kernel,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -73,6 +74,15 @@ impl QuantizedWeight {
             Self::Int8(weight) => weight.bytes(),
             Self::LowBit(weight) => weight.bytes(),
             Self::Binary(weight) => weight.bytes(),
+        }
+    }
+
+    /// What its product multiplies, and where it was packed for.
+    fn operands(&self) -> (Operands, Isa) {
+        match self {
+            Self::Int8(weight) => (Operands::Int8, weight.isa()),
+            Self::LowBit(weight) => (Operands::LowBit, weight.isa()),
+            Self::Binary(weight) => (Operands::Binary, weight.isa()),
         }
     }
 
@@ -248,6 +258,23 @@ impl LinearWeight {
                 self.n * self.k * (float + 2 * packed) + 2 * bias * float
             }
         }
+    }
+
+    /// The name of the kernel that its products run on in passes of a session.
+    pub(crate) fn kernel(&self, session: &Session) -> &'static str {
+        let float = |format| match format {
+            PackedFormat::F32 => Operands::F32,
+            PackedFormat::Bf16 => Operands::Bf16,
+        };
+        let (operands, isa) = match &*self.form {
+            Form::Packed { weight, .. } => (float(weight.format()), weight.isa()),
+            Form::Quantized { weight, .. } => weight.operands(),
+            Form::Trained { .. } => {
+                let format = session.precision().packed_format();
+                (float(format), session.exec().isa())
+            }
+        };
+        product_kernel(isa, operands)
     }
 
     /// The parameters, if it is learned.

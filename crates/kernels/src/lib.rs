@@ -72,14 +72,14 @@ pub use norm::{
     add_layer_norm, add_layer_norm_keeping, layer_norm_backward, layer_norm_in_place,
     layer_norm_keeping,
 };
-pub use operations::operations;
+pub use operations::{Operands, operations, product_kernel};
 pub use optimizer::{Adam, AdamRule, Lamb, Parameter, Sgd, adam, lamb, scale, sgd, squared_norm};
 pub use quant::{
     CodeBook, DynamicScales, Group, Range as GroupRange, SCALE_BLOCK, decode_group, dynamic_map,
     encode_group, fit_group, pack_codes, packed_len, unpack_codes,
 };
 pub use random::philox4x32;
-pub use roofline::peak_flops;
+pub use roofline::{peak_flops, peak_operations};
 pub use rope::{RotaryTable, rope};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 

@@ -3,17 +3,52 @@
 use crate::Isa;
 use crate::isa::Tier;
 
-/// The implementation that each operation runs on an instruction set, as pairs of names.
-pub fn operations(isa: Isa) -> [(&'static str, &'static str); 9] {
-    let gemm = match isa.0 {
-        Tier::Portable(_) => "portable (matrixmultiply)",
+/// What a product multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operands {
+    /// f32.
+    F32,
+    /// bf16; sums are f32.
+    Bf16,
+    /// Bytes; sums are whole numbers.
+    Int8,
+    /// f32 by what codes of 1 to 4 bits stand for.
+    LowBit,
+    /// Signs; sums are whole numbers.
+    Binary,
+}
+
+/// The implementation that a product runs on an instruction set: its name, and in brackets the extension or crate that
+/// multiplies.
+pub fn product_kernel(isa: Isa, operands: Operands) -> &'static str {
+    match isa.0 {
+        Tier::Portable(_) => match operands {
+            Operands::Int8 | Operands::Binary => "portable",
+            _ => "portable (matrixmultiply)",
+        },
         #[cfg(target_arch = "x86_64")]
-        _ => isa.name(),
-    };
+        _ => match operands {
+            Operands::Bf16 if isa.multiplies_bf16() => "avx512 (bf16)",
+            Operands::Bf16 if isa.name() == "avx512" => "avx512 (as f32)",
+            Operands::Bf16 => "avx2 (as f32)",
+            Operands::Int8 if isa.multiplies_int8() => "avx512 (vnni)",
+            Operands::Binary if isa.counts_bits() => "avx512 (vpopcntdq)",
+            Operands::Int8 | Operands::Binary if isa.name() == "avx512" => "avx512 (as avx2)",
+            _ => isa.name(),
+        },
+    }
+}
+
+/// The implementation that each operation runs on an instruction set, as pairs of names.
+pub fn operations(isa: Isa) -> [(&'static str, &'static str); 13] {
     // All others are written once over the SIMD trait, which every instruction set has.
     let simd = isa.name();
     [
-        ("gemm", gemm),
+        ("gemm", product_kernel(isa, Operands::F32)),
+        ("gemm_bf16", product_kernel(isa, Operands::Bf16)),
+        ("gemm_int8", product_kernel(isa, Operands::Int8)),
+        ("gemm_low_bit", product_kernel(isa, Operands::LowBit)),
+        ("gemm_binary", product_kernel(isa, Operands::Binary)),
         ("attention", simd),
         ("embedding", simd),
         ("layer_norm", simd),

@@ -42,6 +42,7 @@ pub fn attention(
         dropout,
         rows: None,
     });
+    INFO.tell(session, session.exec().isa().name(), 0);
     let segments = Segments { cu_seqlens };
     if float == Float::F64 {
         let mut out = Tensor::zeros(DType::F64, &[tokens, hidden])?;

@@ -41,6 +41,7 @@ pub fn linear(
         }
     }
     let float = INFO.float(&[x])?;
+    INFO.tell(session, weight.kernel(session), rows * n * k);
     if weight.is_quantized() {
         if tracked {
             return Err(AutogradError::NoBackward {

@@ -56,6 +56,7 @@ pub fn masked_attention(
     all.extend(second);
     all.extend(bias);
     let tracked = INFO.admit(session, &all)?;
+    INFO.tell(session, session.exec().isa().name(), 0);
     let float = INFO.float(&all)?;
     super::dropout::check(INFO, dropout)?;
     let width = shape.heads * shape.head_dim;

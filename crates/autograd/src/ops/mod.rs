@@ -182,6 +182,11 @@ impl OpInfo {
         Ok(tracked)
     }
 
+    /// Tells whoever wants to know that the operation runs, on a kernel, with so many multiply-adds.
+    fn tell(self, session: &Session, kernel: &'static str, multiply_adds: usize) {
+        session.tell(self.name, kernel, multiply_adds);
+    }
+
     /// The operation's output, recorded with its backward pass: a closure that takes the output's gradient and adds
     /// the inputs' gradients to the [`Flow`].
     fn record(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bertha_autograd::Session;
+use bertha_autograd::{Precision, Session};
 use bertha_kernels::{Isa, operations};
 use bertha_models::{Config, Head, ModelInfo, ProblemType, TrainableModel, load};
 use bertha_tasks::{Encoder, Pooling};
@@ -15,8 +15,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
-use super::training::Precision;
-use crate::args::{ModelDir, positive};
+use crate::args::{ModelDir, Precise, positive};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
@@ -48,15 +47,15 @@ pub struct Info {
     /// Training with --activation-checkpointing
     #[arg(long, visible_alias = "gradient-checkpointing", requires = "train")]
     activation_checkpointing: bool,
-    /// Training with --precision
-    #[arg(long, value_enum, default_value_t, requires = "train")]
-    precision: Precision,
+    #[command(flatten)]
+    precise: Precise,
 }
 
 const HELP: &str = "\
 Examples:
   bertha info --model models/all-MiniLM-L6-v2 --format text
   bertha info --model models/all-MiniLM-L6-v2 | jq .machine
+  bertha info --model DIR --precision int8 --format text
   bertha info --model DIR --train --batch-tokens 8192 --max-length 512 --format text
   BERTHA_ISA=avx2 bertha info --model DIR --format text
 
@@ -181,7 +180,13 @@ impl Info {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
         let dir = self.model.path()?;
-        let session = Session::new(self.threads)?;
+        let precision = self.precise.precision;
+        if self.train && precision == Precision::Int8 {
+            return Err(Failure::usage(
+                "--train works in --precision f32 or bf16: int8 is for inference",
+            ));
+        }
+        let session = Session::new(self.threads)?.with_precision(precision);
         let transformer = self.model.transformer()?;
         let info = load(&transformer, &session)?.info().clone();
         let tokenizer = match Tokenizer::from_dir(&transformer) {
@@ -220,7 +225,6 @@ impl Info {
             head => head,
         };
         let session = session.checkpointing(self.activation_checkpointing);
-        let session = session.with_precision(self.precision.into());
         let model = TrainableModel::from_dir(dir, config, head, &session, 0)?;
         let limit = model.model.info().max_tokens;
         let max_length = self.max_length.unwrap_or(128).min(limit);

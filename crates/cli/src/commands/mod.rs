@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod answer;
+mod bench;
 mod binarize;
 mod classify;
 mod convert;
@@ -53,6 +54,7 @@ pub enum Command {
     Quantize(Box<quantize::Quantize>),
     Binarize(Box<binarize::Binarize>),
     Info(info::Info),
+    Bench(bench::Bench),
 }
 
 /// Runs what the command line asks for.
@@ -77,6 +79,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Quantize(quantize) => quantize.run(),
         Command::Binarize(binarize) => binarize.run(global),
         Command::Info(info) => info.run(),
+        Command::Bench(bench) => bench.run(),
     }
 }
 

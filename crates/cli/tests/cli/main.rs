@@ -1,6 +1,7 @@
 //! The real binary, run as its users run it, on the models of `tests/golden/`.
 
 mod bad_input;
+mod bench;
 mod convert;
 mod decode;
 mod embed;
