@@ -137,9 +137,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch; bertha takes one for each physical core")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--all", action="store_true", help="PyTorch's bf16 also of BERT-base: quick only where the machine has bf16")
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
+    # Without such instructions an update of BERT-base by PyTorch in bf16 takes minutes.
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    multiplies_bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in options.cases:
@@ -147,8 +149,7 @@ def main():
             engines = found.setdefault(name, {})
             for _ in range(options.rounds):
                 for engine, precision in [("bertha", "f32"), ("torch", "f32"), ("bertha", "bf16"), ("torch", "bf16")]:
-                    # On a machine without bf16 instructions an update of it takes minutes.
-                    if (engine, precision) == ("torch", "bf16") and config is BASE and not options.all:
+                    if (engine, precision) == ("torch", "bf16") and config is BASE and not multiplies_bf16:
                         continue
                     run = measure(engine, precision, config, lengths, options.seconds, options.threads, folder)
                     engines.setdefault((engine, precision), []).append(run)

@@ -81,7 +81,10 @@ impl QuantizedWeight {
     fn operands(&self) -> (Operands, Isa) {
         match self {
             Self::Int8(weight) => (Operands::Int8, weight.isa()),
-            Self::LowBit(weight) => (Operands::LowBit, weight.isa()),
+            Self::LowBit(weight) => match weight.format() {
+                PackedFormat::F32 => (Operands::LowBit, weight.isa()),
+                PackedFormat::Bf16 => (Operands::Bf16, weight.isa()),
+            },
             Self::Binary(weight) => (Operands::Binary, weight.isa()),
         }
     }

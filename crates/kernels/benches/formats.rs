@@ -60,7 +60,13 @@ fn values(len: usize) -> Vec<f32> {
         .collect()
 }
 
-fn low_bit(exec: &Exec, w: &[f32], n: usize, k: usize, book: CodeBook) -> Weight {
+fn low_bit(
+    exec: &Exec,
+    w: &[f32],
+    (n, k): (usize, usize),
+    book: CodeBook,
+    format: PackedFormat,
+) -> Weight {
     let len = packed_len(book.bits(), k);
     let (mut bytes, mut scales) = (vec![0; n * len], Vec::new());
     let mut zeros = Vec::new();
@@ -80,7 +86,14 @@ fn low_bit(exec: &Exec, w: &[f32], n: usize, k: usize, book: CodeBook) -> Weight
         zeros: book.has_zero_points().then_some(&zeros),
         rows: n,
     };
-    Weight::LowBit(LowBitWeights::pack_stacked(exec, &[source], book, GROUP, k))
+    let sizes = (GROUP, k);
+    Weight::LowBit(LowBitWeights::pack_stacked(
+        exec,
+        &[source],
+        book,
+        sizes,
+        format,
+    ))
 }
 
 fn made(exec: &Exec, n: usize, k: usize) -> Vec<(&'static str, Weight)> {
@@ -95,6 +108,7 @@ fn made(exec: &Exec, n: usize, k: usize) -> Vec<(&'static str, Weight)> {
         pack_codes(1, &codes, &mut bytes);
         bits.extend(bytes);
     }
+    let few = |book, format| low_bit(exec, &w, (n, k), book, format);
     vec![
         (
             "f32",
@@ -113,10 +127,14 @@ fn made(exec: &Exec, n: usize, k: usize) -> Vec<(&'static str, Weight)> {
             "int8",
             Weight::Int8(Int8Weights::pack_stacked(exec, &[(&q, &scales)], k)),
         ),
-        ("int4", low_bit(exec, &w, n, k, CodeBook::Symmetric(4))),
-        ("nf4", low_bit(exec, &w, n, k, CodeBook::Nf4)),
-        ("int2", low_bit(exec, &w, n, k, CodeBook::Symmetric(2))),
-        ("sign", low_bit(exec, &w, n, k, CodeBook::Sign)),
+        ("int4", few(CodeBook::Symmetric(4), PackedFormat::F32)),
+        (
+            "int4, bf16",
+            few(CodeBook::Symmetric(4), PackedFormat::Bf16),
+        ),
+        ("nf4", few(CodeBook::Nf4, PackedFormat::F32)),
+        ("int2", few(CodeBook::Symmetric(2), PackedFormat::F32)),
+        ("sign", few(CodeBook::Sign, PackedFormat::F32)),
         (
             "binary",
             Weight::Binary(BinaryWeights::pack_stacked(exec, &[(&bits, &scales)], k)),

@@ -329,7 +329,8 @@ fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeig
             let sources = parts.iter().map(|part| part.low_bit());
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
             let exec = session.exec();
-            let weight = LowBitWeights::pack_stacked(exec, &sources, book, group, inputs);
+            let (sizes, format) = ((group, inputs), session.precision().packed_format());
+            let weight = LowBitWeights::pack_stacked(exec, &sources, book, sizes, format);
             QuantizedWeight::LowBit(weight)
         }
         Some(WeightFormat::Binary) => {

@@ -19,7 +19,7 @@ use super::tile::{
     multiply_whole, tile_columns, tile_rows, tile_vectors,
 };
 use super::weights::Layout;
-use super::{Epilogue, LowBitWeights, PackedWeights};
+use super::{Epilogue, LowBitWeights, PackedFormat, PackedWeights};
 use crate::Exec;
 use crate::binary::BinaryWeights;
 use crate::buffer::AlignedFloats;
@@ -73,18 +73,27 @@ impl<'a> Panels<'a> {
     fn words(self) -> usize {
         match self {
             Self::Stored(weights) => weights.words(),
-            Self::LowBit(weights) => weights.k(),
+            Self::LowBit(weights) => weights.words(),
             Self::Int8(weights, _) => weights.words(),
             Self::Binary(weights) => weights.words(),
         }
     }
 
-    fn isa(self) -> Isa {
+    pub(super) fn isa(self) -> Isa {
         match self {
             Self::Stored(weights) => weights.isa(),
             Self::LowBit(weights) => weights.isa(),
             Self::Int8(weights, _) => weights.isa(),
             Self::Binary(weights) => weights.isa(),
+        }
+    }
+
+    /// Whether words are pairs of bf16.
+    pub(super) fn are_pairs(self) -> bool {
+        match self {
+            Self::Stored(weights) => weights.layout() == Layout::Bf16Pairs,
+            Self::LowBit(weights) => weights.format() == PackedFormat::Bf16,
+            Self::Int8(..) | Self::Binary(_) => false,
         }
     }
 
@@ -165,7 +174,7 @@ pub(crate) fn gemm(
                 y: &y,
             };
             match weights {
-                Panels::Stored(stored) if stored.layout() == Layout::Bf16Pairs => {
+                _ if weights.are_pairs() => {
                     isa.run_bf16(Block::<Bf16Pair>(task, PhantomData));
                 }
                 Panels::Int8(..) => isa.run_int8(Block::<Int8Quad>(task, PhantomData)),

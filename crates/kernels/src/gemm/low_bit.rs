@@ -1,11 +1,13 @@
 //! Weights in codes of 1 to 4 bits, which stay so in memory: a panel's part becomes f32 just before it is multiplied, in a
 //! buffer that fits L1, and serves all rows of a task.
 //!
-//! Eight columns of one k take as many bytes as a code has bits: on AVX2 they are spread over eight lanes by a shift for
-//! each, looked up in a register, and scaled.
+//! Eight columns of one k take as many bytes as a code has bits: they are spread over eight lanes (on AVX-512 sixteen) by a
+//! shift for each, looked up in a register, and scaled. Where the machine multiplies bf16 and that is asked for, two of
+//! consecutive k become a pair of bf16.
 
 use std::ops::Range;
 
+use super::PackedFormat;
 use super::tile::panel_width;
 use crate::Exec;
 use crate::buffer::{AlignedBytes, AlignedFloats};
@@ -40,13 +42,16 @@ pub struct LowBitWeights {
     zeros: AlignedFloats,
     book: CodeBook,
     group: usize,
+    /// Whether values are expanded to pairs of bf16.
+    pairs: bool,
     isa: Isa,
     n: usize,
     k: usize,
 }
 
 impl LowBitWeights {
-    /// Packs matrices of `k` columns, one below the other, with one scale for each `group` values of a row.
+    /// Packs matrices of `k` columns, one below the other, with one scale for each `group` values of a row. With the format
+    /// bf16 what codes stand for, and inputs, are rounded to bf16 where the machine multiplies that; elsewhere both are f32.
     ///
     /// # Panics
     /// When codes have more than 4 bits, `group` is 0, or a source has other lengths than its rows and `k` say.
@@ -54,10 +59,13 @@ impl LowBitWeights {
         exec: &Exec,
         sources: &[LowBitSource<'_>],
         book: CodeBook,
-        group: usize,
-        k: usize,
+        (group, k): (usize, usize),
+        format: PackedFormat,
     ) -> Self {
         let (isa, bits) = (exec.isa(), book.bits());
+        // A group of odd size would have a pair on both sides of its end.
+        let pairs =
+            format == PackedFormat::Bf16 && isa.multiplies_bf16() && group.is_multiple_of(2);
         assert!(
             bits <= MOST_BITS && group > 0,
             "codes of 1 to 4 bits, groups of some"
@@ -124,6 +132,7 @@ impl LowBitWeights {
             zeros,
             book,
             group,
+            pairs,
             isa,
             n,
             k,
@@ -150,8 +159,30 @@ impl LowBitWeights {
         self.isa
     }
 
-    /// The values of panel `panel` for a range of k, as [`PackedWeights`](super::PackedWeights) stores them.
-    pub(super) fn expand(&self, panel: usize, ks: Range<usize>, out: &mut [f32]) {
+    /// What is multiplied.
+    pub fn format(&self) -> PackedFormat {
+        match self.pairs {
+            true => PackedFormat::Bf16,
+            false => PackedFormat::F32,
+        }
+    }
+
+    /// Words of a row of inputs, as the product takes them.
+    #[inline(always)]
+    pub(super) fn words(&self) -> usize {
+        if self.pairs {
+            self.k.div_ceil(2)
+        } else {
+            self.k
+        }
+    }
+
+    /// The words of panel `panel` for a range of words of k, as [`PackedWeights`](super::PackedWeights) stores them.
+    pub(super) fn expand(&self, panel: usize, words: Range<usize>, out: &mut [f32]) {
+        let ks = match self.pairs {
+            true => 2 * words.start..self.k.min(2 * words.end),
+            false => words,
+        };
         let width = panel_width(self.isa);
         let groups = self.k.div_ceil(self.group);
         let part = Part {
@@ -164,6 +195,7 @@ impl LowBitWeights {
                 false => Some(&self.zeros[panel * groups * width..][..groups * width]),
             },
             ks,
+            pairs: self.pairs,
             out,
         };
         let bits = self.book.bits();
@@ -173,10 +205,13 @@ impl LowBitWeights {
                 part.row(&self.codes.as_bytes()[panel * len..][..len], self.k);
             }
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2(_) | Tier::Avx512(_) => {
+            tier => {
                 let len = self.k * width / OCTET * bits;
                 let codes = &self.codes.as_bytes()[panel * len..][..len + size_of::<u32>()];
-                part.octets(codes, width);
+                match tier {
+                    Tier::Avx512(_) => part.sixteens(codes, width),
+                    _ => part.octets(codes, width),
+                }
             }
         }
     }
@@ -202,7 +237,8 @@ struct Part<'a> {
     scales: &'a [f32],
     zeros: Option<&'a [f32]>,
     ks: Range<usize>,
-    /// `[ks][width]`.
+    pairs: bool,
+    /// `[ks][width]`, or of pairs `[⌈ks/2⌉][width]`.
     out: &'a mut [f32],
 }
 
@@ -215,6 +251,56 @@ impl Part<'_> {
             let group = i / self.group;
             let zero = self.zeros.map_or(0.0, |zeros| zeros[group]);
             *out = (self.table[usize::from(codes[i])] - zero) * self.scales[group];
+        }
+    }
+
+    /// Sixteen columns at a time, by AVX-512 (and its BF16 where pairs are wanted).
+    #[cfg(target_arch = "x86_64")]
+    fn sixteens(self, codes: &[u8], width: usize) {
+        let Self {
+            bits, group, ks, ..
+        } = self;
+        let octets = width / OCTET;
+        assert!(codes.len() >= ks.end * octets * bits + size_of::<u32>());
+        let rows = if self.pairs {
+            ks.len().div_ceil(2)
+        } else {
+            ks.len()
+        };
+        assert!(self.out.len() >= rows * width && width.is_multiple_of(2 * OCTET));
+        // A group of odd size would have a pair on both sides of its end.
+        assert!(!self.pairs || (ks.start.is_multiple_of(2) && group.is_multiple_of(2)));
+        let mut start = ks.start;
+        while start < ks.end {
+            let index = start / group;
+            let end = ks.end.min((index + 1) * group);
+            for columns in (0..width).step_by(2 * OCTET) {
+                let at = index * width + columns;
+                let scales = &self.scales[at..at + 2 * OCTET];
+                let zeros = self.zeros.map(|zeros| &zeros[at..at + 2 * OCTET]);
+                let row = (start - ks.start) >> usize::from(self.pairs);
+                // SAFETY: the tier has AVX-512, and pairs are made where it has BF16; `codes` has four bytes from every octet
+                // of the range on and `out` sixteen values, by the assertions.
+                unsafe {
+                    let from = codes
+                        .as_ptr()
+                        .add((start * octets + columns / OCTET) * bits);
+                    let to = self.out.as_mut_ptr().add(row * width + columns);
+                    let steps = (end - start, octets * bits, width);
+                    let levels = (&self.table, scales, zeros);
+                    match (bits, self.pairs) {
+                        (4, false) => avx512::expand::<4>(from, steps, levels, to),
+                        (3, false) => avx512::expand::<3>(from, steps, levels, to),
+                        (2, false) => avx512::expand::<2>(from, steps, levels, to),
+                        (_, false) => avx512::expand::<1>(from, steps, levels, to),
+                        (4, true) => avx512::expand_pairs::<4>(from, steps, levels, to),
+                        (3, true) => avx512::expand_pairs::<3>(from, steps, levels, to),
+                        (2, true) => avx512::expand_pairs::<2>(from, steps, levels, to),
+                        (_, true) => avx512::expand_pairs::<1>(from, steps, levels, to),
+                    }
+                }
+            }
+            start = end;
         }
     }
 
@@ -301,6 +387,126 @@ mod avx2 {
                 };
                 let value = _mm256_mul_ps(_mm256_sub_ps(level, zero), scale);
                 _mm256_storeu_ps(out.add(i * width), value);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    /// A table of levels, sixteen scales, and as many zeros.
+    type Levels<'a> = (&'a [f32; 16], &'a [f32], Option<&'a [f32]>);
+
+    /// What turns codes into values.
+    #[derive(Clone, Copy)]
+    struct Decode {
+        table: __m512,
+        scale: __m512,
+        zero: __m512,
+        shifts: __m512i,
+        mask: __m512i,
+    }
+
+    impl Decode {
+        /// # Safety
+        /// AVX-512F; there are sixteen scales and zeros.
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn new<const BITS: i32>((table, scales, zeros): Levels<'_>) -> Self {
+            debug_assert!(scales.len() >= 16 && zeros.is_none_or(|zeros| zeros.len() >= 16));
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+            // SAFETY: sixteen values each.
+            unsafe {
+                Self {
+                    table: _mm512_loadu_ps(table.as_ptr()),
+                    scale: _mm512_loadu_ps(scales.as_ptr()),
+                    zero: zeros
+                        .map_or(_mm512_setzero_ps(), |zeros| _mm512_loadu_ps(zeros.as_ptr())),
+                    shifts: _mm512_mullo_epi32(lanes, _mm512_set1_epi32(BITS)),
+                    mask: _mm512_set1_epi32((1 << BITS) - 1),
+                }
+            }
+        }
+
+        /// The values of two octets.
+        ///
+        /// # Safety
+        /// AVX-512F; four bytes can be read at both.
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn values<const BITS: i32>(self, codes: *const u8) -> __m512 {
+            // SAFETY: as the caller promises.
+            let (low, high) = unsafe {
+                let second = codes.add(BITS as usize);
+                (
+                    codes.cast::<i32>().read_unaligned(),
+                    second.cast::<i32>().read_unaligned(),
+                )
+            };
+            let low = _mm512_castsi256_si512(_mm256_set1_epi32(low));
+            let words = _mm512_inserti64x4::<1>(low, _mm256_set1_epi32(high));
+            let mut code = _mm512_srlv_epi32(words, self.shifts);
+            // A permutation reads the lowest four bits of an index.
+            if BITS != 4 {
+                code = _mm512_and_si512(code, self.mask);
+            }
+            let level = _mm512_permutexvar_ps(code, self.table);
+            _mm512_mul_ps(_mm512_sub_ps(level, self.zero), self.scale)
+        }
+    }
+
+    /// The values of sixteen columns for `count` k, whose codes are `apart` bytes apart, to rows of `width` values.
+    ///
+    /// # Safety
+    /// AVX-512F. Four bytes can be read at each octet of each k, sixteen values written; there are sixteen scales and zeros.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn expand<const BITS: i32>(
+        codes: *const u8,
+        (count, apart, width): (usize, usize, usize),
+        levels: Levels<'_>,
+        out: *mut f32,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let decode = Decode::new::<BITS>(levels);
+            for i in 0..count {
+                let values = decode.values::<BITS>(codes.add(i * apart));
+                _mm512_storeu_ps(out.add(i * width), values);
+            }
+        }
+    }
+
+    /// [`expand`], of which two of consecutive k become a pair of bf16; the last of an odd number has a zero.
+    ///
+    /// # Safety
+    /// As [`expand`] for half as many rows of `out`; AVX-512 BW and BF16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn expand_pairs<const BITS: i32>(
+        codes: *const u8,
+        (count, apart, width): (usize, usize, usize),
+        levels: Levels<'_>,
+        out: *mut f32,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let decode = Decode::new::<BITS>(levels);
+            let pair = |first: __m512, second: __m512| {
+                let [first, second] = [_mm512_cvtneps_pbh(first), _mm512_cvtneps_pbh(second)];
+                let low = _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(first));
+                let high = _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(second));
+                _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+            };
+            let mut i = 0;
+            while i < count {
+                let first = decode.values::<BITS>(codes.add(i * apart));
+                let second = match i + 1 < count {
+                    true => decode.values::<BITS>(codes.add((i + 1) * apart)),
+                    false => _mm512_setzero_ps(),
+                };
+                _mm512_storeu_si512(out.add(i / 2 * width).cast(), pair(first, second));
+                i += 2;
             }
         }
     }
@@ -401,21 +607,26 @@ mod tests {
                 let mut expected = vec![0.0; rows * (n + 3)];
                 reference::gemm(rows, &x, &w, (n + 3, k), epilogue, &mut expected);
                 for isa in Isa::available() {
-                    let run = |threads| {
+                    let run = |threads, format| {
                         let exec = Exec::with_isa(isa, threads);
                         let sources = [first.source(book), second.source(book)];
-                        let weights = LowBitWeights::pack_stacked(&exec, &sources, book, size, k);
+                        let sizes = (size, k);
+                        let weights =
+                            LowBitWeights::pack_stacked(&exec, &sources, book, sizes, format);
                         let mut y = vec![f32::NAN; rows * (n + 3)];
                         gemm_low_bit(&exec, rows, &x, &weights, epilogue, &mut y);
                         y
                     };
-                    let one = run(1);
-                    assert_eq!(one, run(3), "{isa} {book:?}: threads change nothing");
-                    for (found, expected) in one.iter().zip(&expected) {
-                        assert!(
-                            (found - expected).abs() < 2e-4 * (1.0 + expected.abs()),
-                            "{isa} {book:?} {rows} {n} {k}: {found} {expected}"
-                        );
+                    for (format, most) in [(PackedFormat::F32, 2e-4), (PackedFormat::Bf16, 5e-2)] {
+                        let one = run(1, format);
+                        let again = run(3, format);
+                        assert_eq!(one, again, "{isa} {book:?}: threads change nothing");
+                        for (found, expected) in one.iter().zip(&expected) {
+                            assert!(
+                                (found - expected).abs() < most * (1.0 + expected.abs()),
+                                "{isa} {book:?} {format:?} {rows} {n} {k}: {found} {expected}"
+                            );
+                        }
                     }
                 }
             }

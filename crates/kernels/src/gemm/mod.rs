@@ -102,21 +102,40 @@ fn run(
     match weights.isa().0 {
         Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),
         #[cfg(target_arch = "x86_64")]
-        _ => {
-            let panels = driver::Panels::Stored(weights);
-            if weights.layout() != weights::Layout::Bf16Pairs {
-                return driver::gemm(exec, rows, x, panels, epilogue, before, y);
-            }
-            let words = weights.words();
-            with_words(rows * words, |room| {
-                exec.for_rows(room, words, k, |rows, to| {
-                    let from = &x[rows.start * k..rows.end * k];
-                    weights.isa().run_bf16(PairRows { from, k, to });
-                });
-                driver::gemm(exec, rows, room, panels, epilogue, before, y);
-            });
-        }
+        _ => on_tiles(
+            exec,
+            rows,
+            (x, k),
+            driver::Panels::Stored(weights),
+            epilogue,
+            before,
+            y,
+        ),
     }
+}
+
+/// By the driver, with inputs in the words that it takes.
+#[cfg(target_arch = "x86_64")]
+fn on_tiles(
+    exec: &Exec,
+    rows: usize,
+    (x, k): (&[f32], usize),
+    panels: driver::Panels<'_>,
+    epilogue: Epilogue<'_>,
+    before: Option<&mut [f32]>,
+    y: &mut [f32],
+) {
+    if !panels.are_pairs() {
+        return driver::gemm(exec, rows, x, panels, epilogue, before, y);
+    }
+    let words = k.div_ceil(2);
+    with_words(rows * words, |room| {
+        exec.for_rows(room, words, k, |rows, to| {
+            let from = &x[rows.start * k..rows.end * k];
+            panels.isa().run_bf16(PairRows { from, k, to });
+        });
+        driver::gemm(exec, rows, room, panels, epilogue, before, y);
+    });
 }
 
 thread_local! {
@@ -146,15 +165,10 @@ pub fn gemm_low_bit(
     match weights.isa().0 {
         Tier::Portable(_) => portable::gemm_low_bit(exec, rows, x, weights, epilogue, y),
         #[cfg(target_arch = "x86_64")]
-        _ => driver::gemm(
-            exec,
-            rows,
-            x,
-            driver::Panels::LowBit(weights),
-            epilogue,
-            None,
-            y,
-        ),
+        _ => {
+            let panels = driver::Panels::LowBit(weights);
+            on_tiles(exec, rows, (x, weights.k()), panels, epilogue, None, y);
+        }
     }
 }
 
