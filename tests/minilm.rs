@@ -139,7 +139,7 @@ fn cosines(found: &Array2<f32>) -> (f64, f64) {
 fn lower_precisions_stay_close() {
     for (precision, mean, least) in [
         (Precision::Bf16, 0.9999, 0.999),
-        (Precision::Int8, 0.995, 0.98),
+        (Precision::Int8, 0.995, 0.97),
     ] {
         let builder = Encoder::builder(real_model::minilm()).precision(precision);
         let found = cosines(&builder.build().unwrap().embed(&sentences()).unwrap());
