@@ -152,8 +152,7 @@ pub(super) fn pack_slots<S: Simd>(
     column: usize,
     first: usize,
     slots: &[u32],
-    dim: usize,
-    rows: usize,
+    (dim, rows): (usize, usize),
     strips: &mut [f32],
 ) {
     for (slots, strip) in slots.chunks(rows).zip(strips.chunks_exact_mut(dim * rows)) {

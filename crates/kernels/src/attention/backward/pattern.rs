@@ -198,8 +198,7 @@ impl Kernel for Task<'_> {
                     column,
                     first,
                     keys,
-                    dim,
-                    height,
+                    (dim, height),
                     to.at_least(strips),
                 );
             }

@@ -125,7 +125,7 @@ impl Kernel for Task<'_> {
             .keys
             .at_least(slots.len().div_ceil(rows) * dim * rows);
         let first = chunk.keys.start;
-        pack_slots(simd, inputs.k, column, first, slots, dim, rows, strips);
+        pack_slots(simd, inputs.k, column, first, slots, (dim, rows), strips);
         let values = scratch.values.at_least(slots.len() * padded);
         copy_slots(simd, inputs.v, column, first, slots, dim, values);
 
