@@ -52,19 +52,32 @@ impl Kernel for PairRows<'_> {
         // Pairs of an even k are what lies side by side: rows need not be told apart.
         let k = if k.is_multiple_of(2) { from.len() } else { k };
         for (row, words) in from.chunks(k).zip(to.chunks_mut(k.div_ceil(2))) {
-            let whole = row.len() - row.len() % (2 * S::LANES);
-            for i in (0..whole).step_by(S::LANES) {
-                // SAFETY: a word has room for two values, so `words` has for the row's.
-                unsafe {
-                    let to = words.as_mut_ptr().cast::<bf16>().add(i);
-                    simd.store_bf16(to, simd.load(&row[i..]));
-                }
-            }
-            let rest = row[whole..].chunks(2);
-            for (word, values) in words[whole / 2..].iter_mut().zip(rest) {
-                *word = pair(values[0], values.get(1).copied().unwrap_or(0.0));
-            }
+            pair_row(simd, row, words);
         }
+    }
+}
+
+/// Rounds a row into words of two, by the tier's instruction where it has one; of an odd number of values the last has a zero.
+///
+/// # Panics
+/// When there are fewer words.
+#[inline(always)]
+pub(crate) fn pair_row<S: Simd>(simd: S, row: &[f32], words: &mut [f32]) {
+    assert!(
+        words.len() >= row.len().div_ceil(2),
+        "a word for every pair"
+    );
+    let whole = row.len() - row.len() % (2 * S::LANES);
+    for i in (0..whole).step_by(S::LANES) {
+        // SAFETY: a word has room for two values, so `words` has for the row's.
+        unsafe {
+            let to = words.as_mut_ptr().cast::<bf16>().add(i);
+            simd.store_bf16(to, simd.load(&row[i..]));
+        }
+    }
+    let rest = row[whole..].chunks(2);
+    for (word, values) in words[whole / 2..].iter_mut().zip(rest) {
+        *word = pair(values[0], values.get(1).copied().unwrap_or(0.0));
     }
 }
 

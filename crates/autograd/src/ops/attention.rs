@@ -2,13 +2,14 @@
 //! for each query and head, not the weights: those are computed again.
 
 use bertha_kernels::{
-    AttentionDropout, AttentionGradients, AttentionShape, Mask, Segments, Strided,
-    attention as kernel, attention_backward, attention_keeping, reference,
+    AttentionDropout, AttentionGradients, AttentionShape, Mask, Operands, Segments, Strided,
+    attention as kernel, attention_backward, attention_bf16, attention_keeping, product_kernel,
+    reference,
 };
 use bertha_tensor::{DType, Tensor};
 
 use super::{Float, OpInfo, differentiable};
-use crate::{AutogradError, Session, Var};
+use crate::{AutogradError, Precision, Session, Var};
 
 pub(super) const INFO: OpInfo = differentiable("attention");
 
@@ -42,7 +43,16 @@ pub fn attention(
         dropout,
         rows: None,
     });
-    INFO.tell(session, session.exec().isa().name(), 0);
+    let isa = session.exec().isa();
+    // A pass of training that is computed again for its gradients must give what the first gave.
+    let again = session.is_training() || session.checkpoints();
+    let lower = session.precision() != Precision::F32 && !tracked && !again;
+    let rounds = lower && mask == Mask::Full && isa.multiplies_bf16();
+    let kernel_name = match rounds {
+        true => product_kernel(isa, Operands::Bf16),
+        false => isa.name(),
+    };
+    INFO.tell(session, kernel_name, 0);
     let segments = Segments { cu_seqlens };
     if float == Float::F64 {
         let mut out = Tensor::zeros(DType::F64, &[tokens, hidden])?;
@@ -108,6 +118,7 @@ pub fn attention(
     let [q, k, v] = split(values.as_slice()?, hidden);
     let Some((to, saved)) = target.zip(saved) else {
         let values = out.as_mut_slice()?;
+        let kernel = if rounds { attention_bf16 } else { kernel };
         match &dropout {
             None => kernel(session.exec(), q, k, v, segments, mask, shape, values),
             // Dropout without a gradient: the statistics go unused.

@@ -11,6 +11,7 @@
 //!
 //! and at the end `out / sum`. A block's scores stay in L1; there is never a matrix of all scores.
 
+mod bf16;
 mod pattern;
 
 pub use pattern::{AttentionInputs, masked_attention};
@@ -25,7 +26,7 @@ use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{
-    F32Word, MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows,
+    Dot, F32Word, MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows,
     tile_vectors,
 };
 use crate::simd::math::exp;
@@ -57,7 +58,49 @@ pub fn attention(
     shape: AttentionShape,
     out: &mut [f32],
 ) {
-    run(exec, q, k, v, segments, mask, shape, None, None, out);
+    run(
+        exec,
+        q,
+        k,
+        v,
+        segments,
+        mask,
+        shape,
+        (None, false),
+        None,
+        out,
+    );
+}
+
+/// [`attention`] of operands, and weights, rounded to bf16 where the machine multiplies that and a query sees all keys; elsewhere
+/// it is [`attention`]. Sums and the softmax are f32.
+///
+/// # Panics
+/// As [`attention`].
+#[allow(clippy::too_many_arguments)]
+pub fn attention_bf16(
+    exec: &Exec,
+    q: Strided<'_>,
+    k: Strided<'_>,
+    v: Strided<'_>,
+    segments: Segments<'_>,
+    mask: Mask,
+    shape: AttentionShape,
+    out: &mut [f32],
+) {
+    let pairs = exec.isa().multiplies_bf16();
+    run(
+        exec,
+        q,
+        k,
+        v,
+        segments,
+        mask,
+        shape,
+        (None, pairs),
+        None,
+        out,
+    );
 }
 
 /// [`attention`] for training: it also writes `lse[T,H]`, the logarithm of each softmax's sum, which
@@ -87,7 +130,7 @@ pub fn attention_keeping(
         segments,
         mask,
         shape,
-        dropout,
+        (dropout, false),
         Some(lse),
         out,
     );
@@ -102,7 +145,7 @@ fn run(
     segments: Segments<'_>,
     mask: Mask,
     shape: AttentionShape,
-    dropout: Option<&AttentionDropout<'_>>,
+    (dropout, pairs): (Option<&AttentionDropout<'_>>, bool),
     lse: Option<&mut [f32]>,
     out: &mut [f32],
 ) {
@@ -141,7 +184,7 @@ fn run(
     exec.parallel(chunks.len() * shape.heads, |task| {
         let (queries, keys) = &chunks[task / shape.heads];
         SCRATCH.with_borrow_mut(|scratch| {
-            exec.isa().run(Head {
+            let head = Head {
                 q,
                 k,
                 v,
@@ -153,7 +196,11 @@ fn run(
                 out: &shared,
                 lse: lse.as_ref(),
                 scratch,
-            });
+            };
+            match pairs {
+                true => exec.isa().run_bf16(bf16::Pairs(head)),
+                false => exec.isa().run(head),
+            }
         });
     });
 }
@@ -176,6 +223,8 @@ struct Scratch {
     sums: AlignedFloats,
     /// What dropout multiplies a block's powers by: `[key][queries]`.
     factors: AlignedFloats,
+    /// Rows of pairs of bf16, before they are turned.
+    rounded: AlignedFloats,
 }
 
 impl Scratch {
@@ -188,6 +237,7 @@ impl Scratch {
             scores: empty(),
             sums: empty(),
             factors: empty(),
+            rounded: empty(),
         }
     }
 }
@@ -273,25 +323,25 @@ impl Kernel for Head<'_> {
                 _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, 3>(simd),
                 count => unreachable!("{count} vectors of queries"),
             };
-            let width = self.shape.heads * dim;
-            for (query, &total) in totals[..count].iter().enumerate() {
-                let at = (first + query) * width + column;
-                // SAFETY: tasks have different queries or heads, so their rows' parts of `out`
-                // do not overlap, and each is in one slice at a time.
-                let out = unsafe { self.out.slice(at..at + dim) };
-                let sums = &tile.sums[query * padded..][..dim];
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out = sum / total;
-                }
-                if let Some(lse) = self.lse {
-                    let at = (first + query) * self.shape.heads + self.head;
-                    // SAFETY: as for `out`.
-                    let lse = unsafe { lse.slice(at..at + 1) };
-                    lse[0] = max[query] + total.ln();
-                }
-            }
+            let place = Place {
+                first,
+                count,
+                head: self.head,
+                heads: self.shape.heads,
+            };
+            tile.put(simd, &place, (&max, &totals), self.out, self.lse);
         }
     }
+}
+
+/// Where a tile's results go.
+struct Place {
+    /// The first query's row.
+    first: usize,
+    /// Number of queries.
+    count: usize,
+    head: usize,
+    heads: usize,
 }
 
 /// A tile of queries, with all keys and values of their sequence.
@@ -325,10 +375,10 @@ impl Tile<'_> {
         self.sums[..V * S::LANES * padded].fill(0.0);
         for first in (0..self.count).step_by(BLOCK_KEYS) {
             let keys = BLOCK_KEYS.min(self.count - first);
-            self.score::<S, V>(simd, first, keys);
+            self.score::<S, F32Word, V>(simd, first, keys, self.dim);
             let rescale = self.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
             self.drop::<S, V>(simd, first, keys);
-            self.add_values(simd, V * S::LANES, first, keys, &rescale);
+            self.add_values::<S, F32Word>(simd, V * S::LANES, first..first + keys, &rescale);
         }
         let (mut maxima, mut totals) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
         for v in 0..V {
@@ -336,6 +386,36 @@ impl Tile<'_> {
             simd.store(&mut totals[v * S::LANES..], total[v]);
         }
         (maxima, totals)
+    }
+
+    /// Writes the sums by their totals, and the logarithms of these where they are wanted.
+    #[inline(always)]
+    fn put<S: Simd>(
+        &self,
+        _simd: S,
+        place: &Place,
+        (max, totals): (&[f32; MOST_COLUMNS], &[f32; MOST_COLUMNS]),
+        out: &SharedMut<'_>,
+        lse: Option<&SharedMut<'_>>,
+    ) {
+        let (dim, padded) = (self.dim, self.dim.next_multiple_of(S::LANES));
+        for (query, &total) in totals[..place.count].iter().enumerate() {
+            let row = place.first + query;
+            let at = (row * place.heads + place.head) * dim;
+            // SAFETY: tasks have different queries or heads, so their rows' parts of `out`
+            // do not overlap, and each is in one slice at a time.
+            let out = unsafe { out.slice(at..at + dim) };
+            let sums = &self.sums[query * padded..][..dim];
+            for (out, &sum) in out.iter_mut().zip(sums) {
+                *out = sum / total;
+            }
+            if let Some(lse) = lse {
+                let at = row * place.heads + place.head;
+                // SAFETY: as for `out`.
+                let lse = unsafe { lse.slice(at..at + 1) };
+                lse[0] = max[query] + total.ln();
+            }
+        }
     }
 
     /// Drops powers of a block of keys, whose sums are already taken.
@@ -360,16 +440,22 @@ impl Tile<'_> {
         }
     }
 
-    /// `scores[key][query]` for a block of keys.
+    /// `scores[key][query]` for a block of keys, whose vectors have `depth` words.
     #[inline(always)]
-    fn score<S: Simd, const V: usize>(&mut self, simd: S, first: usize, keys: usize) {
+    fn score<S: Simd, D: Dot, const V: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        keys: usize,
+        depth: usize,
+    ) {
         let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
         // A block starts at a whole strip.
         for from in (0..keys).step_by(rows) {
-            let strip = &self.keys[(first + from) * self.dim..][..self.dim * rows];
+            let strip = &self.keys[(first + from) * depth..][..depth * rows];
             let (a, b) = ((strip, rows), (&*self.queries, columns));
             let to = &mut self.scores[from * V * S::LANES..];
-            multiply::<S, F32Word, V>(simd, rows.min(keys - from), a, b, self.dim, to);
+            multiply::<S, D, V>(simd, rows.min(keys - from), a, b, depth, to);
         }
     }
 
@@ -409,14 +495,13 @@ impl Tile<'_> {
         rescale
     }
 
-    /// `sums ← sums·rescale + powers·V` for a block of keys.
+    /// `sums ← sums·rescale + powers·V` for a block of keys, in words of which `at` are the block's among those of all keys.
     #[inline(always)]
-    fn add_values<S: Simd>(
+    fn add_values<S: Simd, D: Dot>(
         &mut self,
         simd: S,
         queries: usize,
-        first: usize,
-        keys: usize,
+        at: Range<usize>,
         rescale: &[f32; MOST_COLUMNS],
     ) {
         let padded = self.dim.next_multiple_of(S::LANES);
@@ -424,7 +509,7 @@ impl Tile<'_> {
         let mut tile = TileBuffer::new();
         for query in (0..queries).step_by(rows) {
             let count = rows.min(queries - query);
-            let a = (&self.scores[query..keys * queries], queries);
+            let a = (&self.scores[query..at.len() * queries], queries);
             let mut column = 0;
             while column < padded {
                 // Four vectors are two pairs: three and one would leave a lean tile.
@@ -433,10 +518,10 @@ impl Tile<'_> {
                     left => left.min(tile_vectors::<S>()),
                 };
                 let b = (
-                    &self.values[first * padded + column..(first + keys) * padded],
+                    &self.values[at.start * padded + column..at.end * padded],
                     padded,
                 );
-                multiply_vectors::<S, F32Word>(simd, vectors, count, a, b, keys, &mut tile.0);
+                multiply_vectors::<S, D>(simd, vectors, count, a, b, at.len(), &mut tile.0);
                 for r in 0..count {
                     let factor = simd.splat(rescale[query + r]);
                     for v in 0..vectors {

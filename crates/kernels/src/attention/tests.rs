@@ -14,6 +14,17 @@ fn values(len: usize, seed: u64, range: f32) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+type Kernel = for<'a> fn(
+    &Exec,
+    Strided<'a>,
+    Strided<'a>,
+    Strided<'a>,
+    Segments<'a>,
+    Mask,
+    AttentionShape,
+    &mut [f32],
+);
+
 struct Case {
     qkv: Vec<f32>,
     cu_seqlens: Vec<u32>,
@@ -57,10 +68,15 @@ impl Case {
     }
 
     fn run(&self, isa: Isa, threads: usize) -> Vec<f32> {
+        self.run_by(attention, isa, threads)
+    }
+
+    /// As [`Case::run`], by a function of the form of [`attention`].
+    fn run_by(&self, kernel: Kernel, isa: Isa, threads: usize) -> Vec<f32> {
         let exec = Exec::with_isa(isa, threads);
         let [q, k, v] = self.parts();
         let mut out = vec![f32::NAN; self.segments().tokens() * self.width()];
-        attention(
+        kernel(
             &exec,
             q,
             k,
@@ -167,6 +183,47 @@ fn a_nan_stays_in_its_sequence_and_is_not_hidden() {
                 row.iter().all(|x| x.is_nan() == expect_nan),
                 "{isa}, row {t}"
             );
+        }
+    }
+}
+
+#[test]
+fn bf16_is_near_and_the_same_in_any_company() {
+    for (lengths, heads, head_dim) in [
+        (vec![1], 1, 1),
+        (vec![2, 1, 7], 2, 12),
+        (vec![5, 64, 145], 2, 32),
+        (vec![289, 3], 1, 33),
+        (vec![50], 3, 64),
+    ] {
+        let case = Case::new(&lengths, heads, head_dim, 1.5);
+        let expected = case.expected();
+        for isa in Isa::available() {
+            let found = case.run_by(attention_bf16, isa, 1);
+            for (found, expected) in found.iter().zip(&expected) {
+                // Operands and weights have 8 bits: a part of 2⁻⁸ of values up to 1.5, and of differences of scores.
+                assert!(
+                    (found - expected).abs() < 3e-2,
+                    "{isa} {lengths:?}: {found} {expected}"
+                );
+            }
+            assert!(
+                found == case.run_by(attention_bf16, isa, 3),
+                "threads change nothing: {isa}"
+            );
+            if !isa.multiplies_bf16() {
+                assert!(found == case.run(isa, 1), "the f32 kernel: {isa}");
+            }
+            // The last sequence alone.
+            let tokens = lengths.last().copied().unwrap();
+            let last = case.qkv.len() - tokens * 3 * case.width();
+            let alone = Case {
+                qkv: case.qkv[last..].to_vec(),
+                cu_seqlens: vec![0, tokens as u32],
+                shape: case.shape,
+            };
+            let alone = alone.run_by(attention_bf16, isa, 1);
+            assert!(alone == found[found.len() - alone.len()..], "alone: {isa}");
         }
     }
 }

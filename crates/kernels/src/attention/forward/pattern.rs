@@ -11,7 +11,7 @@ use super::{BLOCK_KEYS, Scratch, TASK_QUERIES, Tile};
 use crate::Exec;
 use crate::exec::SharedMut;
 use crate::gemm::pack::pack_strip;
-use crate::gemm::tile::{MOST_COLUMNS, tile_columns, tile_rows, tile_vectors};
+use crate::gemm::tile::{F32Word, MOST_COLUMNS, tile_columns, tile_rows, tile_vectors};
 use crate::simd::{Kernel, Simd};
 
 /// Below any score: a maximum to start from whose difference to −∞ is no NaN.
@@ -215,12 +215,12 @@ impl Walk<'_> {
             let span = self.rule.seen(part, place, count, tile_rows::<S>());
             for first in span.clone().step_by(BLOCK_KEYS) {
                 let keys = BLOCK_KEYS.min(span.end - first);
-                tile.score::<S, V>(simd, first, keys);
+                tile.score::<S, F32Word, V>(simd, first, keys, tile.dim);
                 let scores = &mut tile.scores[..keys * columns];
                 self.rule.mask(first, place, count, columns, scores);
                 let rescale = tile.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
                 self.drop::<S, V>(simd, first, keys, tile);
-                tile.add_values(simd, columns, first, keys, &rescale);
+                tile.add_values::<S, F32Word>(simd, columns, first..first + keys, &rescale);
             }
         }
         let (mut maxima, mut totals) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
