@@ -4,7 +4,9 @@ one stream and the hint for latency, in f32, bf16 or int8.
 int8 is NNCF's quantization after training for transformers, calibrated on random sequences: for its speed.
 """
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 
 import openvino
@@ -38,13 +40,15 @@ class OpenVino:
         if path.is_file():
             return path
 
-        import nncf
+        # It tells of itself on standard output, where answers go.
+        with contextlib.redirect_stdout(sys.stderr):
+            import nncf
 
-        sequences = protocol.make_sequences(CALIBRATION, self.vocab_size)
-        batches = [self.prepare([sequence]) for sequence in sequences]
-        model = nncf.quantize(
-            model, nncf.Dataset(batches), model_type=nncf.ModelType.TRANSFORMER
-        )
+            sequences = protocol.make_sequences(CALIBRATION, self.vocab_size)
+            batches = [self.prepare([sequence]) for sequence in sequences]
+            model = nncf.quantize(
+                model, nncf.Dataset(batches), model_type=nncf.ModelType.TRANSFORMER
+            )
         openvino.save_model(model, path, compress_to_fp16=False)
         return path
 

@@ -12,7 +12,8 @@ use super::super::layout::{
     Chunk, DEAD, Rule, Slots, check_masked, chunks, copy_slots, pack_slots,
 };
 use super::super::{AttentionInputs, Strided, reference::MaskedGradients};
-use super::{BLOCK, Blocks, Scratch, dot, pack_panels};
+use super::blocks::Blocks;
+use super::{BLOCK, Scratch, dot, pack_panels};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
