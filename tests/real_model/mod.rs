@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use bertha::Precision;
+use bertha::kernels::Isa;
+
 /// The folder of all-MiniLM-L6-v2, as `scripts/fetch-model.sh` leaves it.
 ///
 /// # Panics
@@ -17,4 +20,10 @@ pub fn minilm() -> PathBuf {
         folder.display()
     );
     folder
+}
+
+/// Whether a thousand texts would take minutes: bytes one by one, as the portable tier multiplies them. (All tiers give the same
+/// sums, which the kernels' tests hold them to.)
+pub fn is_too_slow(precision: Precision) -> bool {
+    precision == Precision::Int8 && Isa::from_env() == Ok(Isa::portable())
 }
