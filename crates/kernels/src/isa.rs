@@ -26,6 +26,13 @@ pub(crate) enum Tier {
     Avx512(Avx512),
 }
 
+/// What some CPUs with AVX-512 have beside it.
+enum Extension {
+    Bf16,
+    Vnni,
+    Popcnt,
+}
+
 const NAMES: [&str; 3] = ["portable", "avx2", "avx512"];
 
 impl Isa {
@@ -87,68 +94,63 @@ impl Isa {
 
     /// Whether it multiplies bf16 by an instruction of its own: `avx512` on machines that have AVX-512 BF16.
     pub fn multiplies_bf16(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => Avx512Bf16::detect().is_some(),
-            _ => false,
-        }
+        self.has(Extension::Bf16)
     }
 
     /// Whether it multiplies bytes by an instruction of its own: `avx512` on machines that have AVX-512 VNNI.
     pub fn multiplies_int8(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => Avx512Vnni::detect().is_some(),
-            _ => false,
-        }
+        self.has(Extension::Vnni)
     }
 
     /// Whether it counts bits by an instruction of its own: `avx512` on machines that have AVX-512 VPOPCNTDQ.
     pub fn counts_bits(self) -> bool {
+        self.has(Extension::Popcnt)
+    }
+
+    /// Whether this is AVX-512 and the machine has an extension of it.
+    fn has(self, extension: Extension) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => Avx512Popcnt::detect().is_some(),
-            _ => false,
+            Tier::Avx512(_) => match extension {
+                Extension::Bf16 => Avx512Bf16::detect().is_some(),
+                Extension::Vnni => Avx512Vnni::detect().is_some(),
+                Extension::Popcnt => Avx512Popcnt::detect().is_some(),
+            },
+            _ => {
+                let _ = extension;
+                false
+            }
         }
     }
 
     /// [`Isa::run_native`] with the instructions that multiply bf16, where there are any.
     #[inline]
     pub(crate) fn run_bf16<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => match Avx512Bf16::detect() {
-                Some(simd) => simd.vectorize(kernel),
-                None => self.run_native(kernel),
-            },
-            _ => self.run_native(kernel),
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx512(_), Some(simd)) = (self.0, Avx512Bf16::detect()) {
+            return simd.vectorize(kernel);
         }
+        self.run_native(kernel)
     }
 
     /// [`Isa::run_native`] with the instructions that multiply bytes, where there are any.
     #[inline]
     pub(crate) fn run_int8<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => match Avx512Vnni::detect() {
-                Some(simd) => simd.vectorize(kernel),
-                None => self.run_native(kernel),
-            },
-            _ => self.run_native(kernel),
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx512(_), Some(simd)) = (self.0, Avx512Vnni::detect()) {
+            return simd.vectorize(kernel);
         }
+        self.run_native(kernel)
     }
 
     /// [`Isa::run_native`] with the instructions that count bits, where there are any.
     #[inline]
     pub(crate) fn run_bits<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => match Avx512Popcnt::detect() {
-                Some(simd) => simd.vectorize(kernel),
-                None => self.run_native(kernel),
-            },
-            _ => self.run_native(kernel),
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx512(_), Some(simd)) = (self.0, Avx512Popcnt::detect()) {
+            return simd.vectorize(kernel);
         }
+        self.run_native(kernel)
     }
 
     /// Runs a kernel that exists only above the portable tier, and so is compiled for no other.

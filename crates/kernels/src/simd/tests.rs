@@ -1,6 +1,6 @@
 //! Every operation of the trait on every tier, lane by lane against the scalar operation.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, words};
 use crate::Isa;
 
 /// Numbers of every kind; a prime number of them, so that lanes and pairs vary.
@@ -305,4 +305,109 @@ fn partial_vectors_touch_nothing_beyond_the_slice() {
             }
         }
     });
+}
+
+/// Words of narrow numbers by the tier's instructions and one by one: bytes, signs, pairs made, pairs multiplied.
+struct NarrowWords {
+    a: [f32; 16],
+    b: [f32; 16],
+    sums: [f32; 16],
+}
+
+impl Kernel for NarrowWords {
+    type Output = [[Vec<f32>; 2]; 4];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        let lanes = |v: S::F32| {
+            let mut lanes = [0.0; 16];
+            simd.store(&mut lanes, v);
+            lanes[..S::LANES].to_vec()
+        };
+        let (a, b, sums) = (
+            simd.load(&self.a),
+            simd.load(&self.b),
+            simd.load(&self.sums),
+        );
+        let (left, right) = (simd.pair_bf16(a, b), simd.pair_bf16(b, sums));
+        [
+            [simd.dot_int8(a, b, sums), words::dot_int8(simd, a, b, sums)].map(lanes),
+            [
+                simd.count_differing(a, b, sums),
+                words::count_differing(simd, a, b, sums),
+            ]
+            .map(lanes),
+            [left, words::pair_bf16(simd, a, b)].map(lanes),
+            [
+                simd.dot_bf16(left, right, sums),
+                words::dot_bf16(simd, left, right, sums),
+            ]
+            .map(lanes),
+        ]
+    }
+}
+
+#[test]
+fn instructions_for_words_give_what_single_numbers_give() {
+    let mut state = 7u32;
+    let mut value = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Of any sign, from 2⁻³ to 2⁴, the lower bits at random.
+        f32::from_bits(state & 0x80FF_FFFF | (124 + (state >> 20) % 8) << 23)
+    };
+    for _ in 0..200 {
+        let mut words = || NarrowWords {
+            a: std::array::from_fn(|_| value()),
+            b: std::array::from_fn(|_| value()),
+            sums: std::array::from_fn(|_| value()),
+        };
+        for isa in Isa::available() {
+            let mut found = vec![isa.run(words())];
+            if isa != Isa::portable() {
+                found.extend([
+                    isa.run_bf16(words()),
+                    isa.run_int8(words()),
+                    isa.run_bits(words()),
+                ]);
+            }
+            for [int8, signs, pairs, bf16] in found {
+                for [one, other] in [int8, signs, pairs] {
+                    let bits =
+                        |lanes: &[f32]| lanes.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&one), bits(&other), "{isa}");
+                }
+                let [one, other] = bf16;
+                for (one, other) in one.iter().zip(&other) {
+                    assert!((one - other).abs() <= 1e-4, "{isa}: {one} {other}");
+                }
+            }
+        }
+    }
+}
+
+/// Turns a block and copies it back by hand.
+struct Turned;
+
+impl Kernel for Turned {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        let (stride, width) = (11, 9);
+        let from: Vec<f32> = (0..8 * stride).map(|i| i as f32 + 1.0).collect();
+        let mut to = vec![-1.0; 8 * width];
+        // SAFETY: 8 rows of 11 values, and 8 of 9.
+        unsafe { simd.turn_8x8(from.as_ptr(), stride, to.as_mut_ptr(), width) };
+        (0..8).all(|i| {
+            let row = &to[i * width..][..width];
+            (0..8).all(|r| row[r] == from[r * stride + i]) && row[8] == -1.0
+        })
+    }
+}
+
+#[test]
+fn blocks_of_eight_by_eight_are_turned() {
+    for isa in Isa::available() {
+        assert!(isa.run(Turned), "{isa}");
+    }
 }
