@@ -62,13 +62,13 @@ Examples:
 Output:
   A line for each precision, batch and number of threads: the median pass in milliseconds, tokens a
   second, billions of operations a second of the linear layers alone (two for a multiply-add), and
-  their share of the machine's peak, which is measured before and after. The peak is that of the instructions
-  that multiply the precision's operands; where a sum of bytes takes several instructions there is
+  their share of the machine's peak, which is measured before and after. The peak is that of the
+  instructions that multiply the precision's operands; where a sum of bytes takes several there is
   none. Precisions are measured in turn, pass by pass. Ids are random, and nothing is padded.
   Below it the kernels that ran, counted in a pass. With --format json one object on a line:
-    {\"model\":\"DIR\",\"instruction_set\":\"avx512\",\"lines\":[{\"precision\":\"f32\",\"shape\":\"1x16\",
-     \"threads\":1,\"tokens\":16,\"milliseconds\":…,\"tokens_per_second\":…,\"operations_per_second\":…,
-     \"peak\":…,\"share_of_peak\":…},…],
+    {\"model\":\"DIR\",\"instruction_set\":\"avx512\",\"lines\":[{\"precision\":\"f32\",
+     \"shape\":\"1x16\",\"threads\":1,\"tokens\":16,\"milliseconds\":…,\"tokens_per_second\":…,
+     \"operations_per_second\":…,\"peak\":…,\"share_of_peak\":…},…],
      \"kernels\":{\"f32\":[{\"operation\":\"linear\",\"kernel\":\"avx512\",\"calls\":24},…]}}";
 
 /// How the table is written.
