@@ -15,7 +15,7 @@ use crate::simd::{Kernel, Simd};
 /// Takes about a fifth of a second. The portable tier is measured as it computes elsewhere: with a
 /// multiplication and an addition.
 pub fn peak_flops(exec: &Exec) -> f64 {
-    measure::<F32Word>(exec, 1, |chains| exec.isa().run(chains))
+    measure::<F32Word>(exec, |chains| exec.isa().run(chains))
 }
 
 /// As [`peak_flops`] for products of other operands: whole numbers count as operations too, and a multiply-add of signs as
@@ -25,21 +25,21 @@ pub fn peak_operations(exec: &Exec, operands: Operands) -> Option<f64> {
     let isa = exec.isa();
     match operands {
         Operands::Bf16 if isa.multiplies_bf16() => {
-            Some(measure::<Bf16Pair>(exec, 2, |chains| isa.run_bf16(chains)))
+            Some(measure::<Bf16Pair>(exec, |chains| isa.run_bf16(chains)))
         }
         Operands::F32 | Operands::LowBit | Operands::Bf16 => Some(peak_flops(exec)),
         Operands::Int8 if isa.multiplies_int8() => {
-            Some(measure::<Int8Quad>(exec, 4, |chains| isa.run_int8(chains)))
+            Some(measure::<Int8Quad>(exec, |chains| isa.run_int8(chains)))
         }
         Operands::Binary if isa.counts_bits() => {
-            Some(measure::<Signs>(exec, 32, |chains| isa.run_bits(chains)))
+            Some(measure::<Signs>(exec, |chains| isa.run_bits(chains)))
         }
         Operands::Int8 | Operands::Binary => None,
     }
 }
 
-/// The best rate of chains of multiply-adds on words that hold `values` numbers.
-fn measure<D: Dot>(exec: &Exec, values: usize, run: impl Fn(Chains<D>) -> f32 + Sync) -> f64 {
+/// The best rate of chains of multiply-adds on words of a kind.
+fn measure<D: Dot>(exec: &Exec, run: impl Fn(Chains<D>) -> f32 + Sync) -> f64 {
     let threads = exec.threads();
     let mut steps = 1 << 10;
     let mut best = 0.0f64;
@@ -55,7 +55,7 @@ fn measure<D: Dot>(exec: &Exec, values: usize, run: impl Fn(Chains<D>) -> f32 + 
         });
         let seconds = start.elapsed().as_secs_f64();
         let each = exec.isa().run(FlopsOfStep);
-        best = best.max((threads * steps * each * values) as f64 / seconds);
+        best = best.max((threads * steps * each * D::VALUES) as f64 / seconds);
         // Long enough that starting the threads does not count.
         if seconds < 2e-3 {
             steps *= 2;

@@ -318,9 +318,9 @@ impl Kernel for Head<'_> {
                 }
             }
             let (max, totals) = match count.div_ceil(S::LANES) {
-                1 => tile.run::<S, 1>(simd),
-                2 => tile.run::<S, 2>(simd),
-                _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, 3>(simd),
+                1 => tile.run::<S, F32Word, 1>(simd),
+                2 => tile.run::<S, F32Word, 2>(simd),
+                _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, F32Word, 3>(simd),
                 count => unreachable!("{count} vectors of queries"),
             };
             let place = Place {
@@ -363,9 +363,10 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Computes `sums` for `V` vectors of queries; gives each query's largest score and its `Σ p`.
+    /// Computes `sums` for `V` vectors of queries; gives each query's largest score and its `Σ p`. Queries and keys, powers and
+    /// values come in words of a kind.
     #[inline(always)]
-    fn run<S: Simd, const V: usize>(
+    fn run<S: Simd, D: Dot, const V: usize>(
         &mut self,
         simd: S,
     ) -> ([f32; MOST_COLUMNS], [f32; MOST_COLUMNS]) {
@@ -375,10 +376,15 @@ impl Tile<'_> {
         self.sums[..V * S::LANES * padded].fill(0.0);
         for first in (0..self.count).step_by(BLOCK_KEYS) {
             let keys = BLOCK_KEYS.min(self.count - first);
-            self.score::<S, F32Word, V>(simd, first, keys, self.dim);
+            self.score::<S, D, V>(simd, first, keys);
             let rescale = self.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
             self.drop::<S, V>(simd, first, keys);
-            self.add_values::<S, F32Word>(simd, V * S::LANES, first..first + keys, &rescale);
+            if const { D::VALUES == 2 } {
+                self.pair_powers(simd, keys, V * S::LANES);
+            }
+            // A block is whole words.
+            let at = first / D::VALUES..(first + keys).div_ceil(D::VALUES);
+            self.add_values::<S, D>(simd, V * S::LANES, at, &rescale);
         }
         let (mut maxima, mut totals) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
         for v in 0..V {
@@ -440,15 +446,26 @@ impl Tile<'_> {
         }
     }
 
-    /// `scores[key][query]` for a block of keys, whose vectors have `depth` words.
+    /// Joins the powers of a block's keys two by two, in place: a pair's row is never behind those that it is made of.
     #[inline(always)]
-    fn score<S: Simd, D: Dot, const V: usize>(
-        &mut self,
-        simd: S,
-        first: usize,
-        keys: usize,
-        depth: usize,
-    ) {
+    fn pair_powers<S: Simd>(&mut self, simd: S, keys: usize, columns: usize) {
+        for i in 0..keys.div_ceil(2) {
+            for at in (0..columns).step_by(S::LANES) {
+                let first = simd.load(&self.scores[2 * i * columns + at..]);
+                let second = match 2 * i + 1 < keys {
+                    true => simd.load(&self.scores[(2 * i + 1) * columns + at..]),
+                    false => simd.zero(),
+                };
+                let pair = simd.pair_bf16(first, second);
+                simd.store(&mut self.scores[i * columns + at..], pair);
+            }
+        }
+    }
+
+    /// `scores[key][query]` for a block of keys.
+    #[inline(always)]
+    fn score<S: Simd, D: Dot, const V: usize>(&mut self, simd: S, first: usize, keys: usize) {
+        let depth = self.dim.div_ceil(D::VALUES);
         let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
         // A block starts at a whole strip.
         for from in (0..keys).step_by(rows) {

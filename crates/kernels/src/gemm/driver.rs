@@ -5,7 +5,8 @@
 //! of them. Sums of one block of K are added to those of the blocks before, so every value of the
 //! product is summed in one order, whatever task computes it.
 //!
-//! K here is counted in words of 32 bits, of which a row of `x` and of the weights is made: f32 values, or pairs of bf16, or four bytes.
+//! K here is counted in words of 32 bits, of which a row of `x` and of the weights is made: f32 values, pairs of bf16, four
+//! bytes or 32 signs.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -36,7 +37,7 @@ const BLOCK_ROWS: usize = 128;
 /// Rows below which a block is not cut for the sake of more tasks: each block reads all weights.
 const LEAST_ROWS: usize = 32;
 
-/// Multiply-adds below which a task is not worth a thread's while.
+/// Multiply-adds of words below which a task is not worth a thread's while.
 const LEAST_WORK: usize = 1 << 18;
 
 thread_local! {

@@ -372,11 +372,8 @@ fn add(c: &mut [f32], sums: &[f32], accumulate: bool) {
     }
 }
 
-/// What a word of a strip holds.
+/// A word that strips are made of as a product runs.
 trait Packed: Dot {
-    /// Values of consecutive k in a word.
-    const VALUES: usize;
-
     /// [`Matrix::pack`] into a strip of words.
     fn pack<S: Simd>(
         simd: S,
@@ -389,8 +386,6 @@ trait Packed: Dot {
 }
 
 impl Packed for F32Word {
-    const VALUES: usize = 1;
-
     #[inline(always)]
     fn pack<S: Simd>(
         simd: S,
@@ -405,8 +400,6 @@ impl Packed for F32Word {
 }
 
 impl Packed for Bf16Pair {
-    const VALUES: usize = 2;
-
     #[inline(always)]
     fn pack<S: Simd>(
         simd: S,

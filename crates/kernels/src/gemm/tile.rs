@@ -59,6 +59,9 @@ pub(crate) fn panel_width(isa: Isa) -> usize {
 
 /// What the words of 32 bits are that a tile multiplies, and how a word of a row and one of each column are.
 pub(crate) trait Dot: Copy + Send + Sync + 'static {
+    /// Numbers of consecutive k in a word.
+    const VALUES: usize;
+
     /// Lane by lane, `sums` and the products of the numbers in two words.
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32;
 }
@@ -68,6 +71,8 @@ pub(crate) trait Dot: Copy + Send + Sync + 'static {
 pub(crate) struct F32Word;
 
 impl Dot for F32Word {
+    const VALUES: usize = 1;
+
     #[inline(always)]
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
         simd.mul_add(a, b, sums)
@@ -79,6 +84,8 @@ impl Dot for F32Word {
 pub(crate) struct Bf16Pair;
 
 impl Dot for Bf16Pair {
+    const VALUES: usize = 2;
+
     #[inline(always)]
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
         simd.dot_bf16(a, b, sums)
@@ -90,6 +97,8 @@ impl Dot for Bf16Pair {
 pub(crate) struct Int8Quad;
 
 impl Dot for Int8Quad {
+    const VALUES: usize = 4;
+
     #[inline(always)]
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
         simd.dot_int8(a, b, sums)
@@ -101,6 +110,8 @@ impl Dot for Int8Quad {
 pub(crate) struct Signs;
 
 impl Dot for Signs {
+    const VALUES: usize = 32;
+
     #[inline(always)]
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
         simd.count_differing(a, b, sums)

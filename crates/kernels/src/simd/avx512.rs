@@ -1,4 +1,4 @@
-//! AVX-512: 16 lanes; and its extensions that multiply bf16 and bytes.
+//! AVX-512: 16 lanes; and its extensions that multiply bf16 and bytes, and count bits.
 
 use std::arch::x86_64::*;
 

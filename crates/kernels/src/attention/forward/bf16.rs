@@ -10,6 +10,9 @@ use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{Bf16Pair, MOST_COLUMNS, tile_columns, tile_rows, tile_vectors};
 use crate::simd::{Kernel, Simd};
 
+// A block has whole pairs of keys.
+const _: () = assert!(BLOCK_KEYS.is_multiple_of(2));
+
 /// One head of a chunk of queries, without dropout.
 pub(super) struct Pairs<'a>(pub(super) Head<'a>);
 
@@ -75,9 +78,9 @@ impl Kernel for Pairs<'_> {
             }
             pack_strip(simd, rounded, words, count, tile.queries, columns, 0);
             let (max, totals) = match count.div_ceil(S::LANES) {
-                1 => stream::<S, 1>(simd, &mut tile, words),
-                2 => stream::<S, 2>(simd, &mut tile, words),
-                _ if const { tile_vectors::<S>() >= 3 } => stream::<S, 3>(simd, &mut tile, words),
+                1 => tile.run::<S, Bf16Pair, 1>(simd),
+                2 => tile.run::<S, Bf16Pair, 2>(simd),
+                _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, Bf16Pair, 3>(simd),
                 count => unreachable!("{count} vectors of queries"),
             };
             let place = Place {
@@ -99,48 +102,4 @@ fn lanes<S: Simd>(simd: S, row: &[f32], at: usize) -> S::F32 {
         left if left < S::LANES => simd.load_partial(&row[at..]),
         _ => simd.load(&row[at..]),
     }
-}
-
-/// Computes a tile's sums for `V` vectors of queries; gives each query's largest score and its sum of powers.
-#[inline(always)]
-fn stream<S: Simd, const V: usize>(
-    simd: S,
-    tile: &mut Tile<'_>,
-    words: usize,
-) -> ([f32; MOST_COLUMNS], [f32; MOST_COLUMNS]) {
-    let columns = V * S::LANES;
-    let padded = tile.dim.next_multiple_of(S::LANES);
-    let mut max = [simd.splat(f32::NEG_INFINITY); V];
-    let mut total = [simd.zero(); V];
-    tile.sums[..columns * padded].fill(0.0);
-    // A block has an even number of keys, so that pairs do not go over its end.
-    const { assert!(BLOCK_KEYS.is_multiple_of(2)) };
-    for first in (0..tile.count).step_by(BLOCK_KEYS) {
-        let keys = BLOCK_KEYS.min(tile.count - first);
-        tile.score::<S, Bf16Pair, V>(simd, first, keys, words);
-        let rescale = tile.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
-        // In place: a pair's row is never behind those that it is made of.
-        let pairs = keys.div_ceil(2);
-        for i in 0..pairs {
-            for at in (0..columns).step_by(S::LANES) {
-                let first = simd.load(&tile.scores[2 * i * columns + at..]);
-                let second = match 2 * i + 1 < keys {
-                    true => simd.load(&tile.scores[(2 * i + 1) * columns + at..]),
-                    false => simd.zero(),
-                };
-                simd.store(
-                    &mut tile.scores[i * columns + at..],
-                    simd.pair_bf16(first, second),
-                );
-            }
-        }
-        let at = first / 2..first / 2 + pairs;
-        tile.add_values::<S, Bf16Pair>(simd, columns, at, &rescale);
-    }
-    let (mut maxima, mut totals) = ([0.0; MOST_COLUMNS], [0.0; MOST_COLUMNS]);
-    for v in 0..V {
-        simd.store(&mut maxima[v * S::LANES..], max[v]);
-        simd.store(&mut totals[v * S::LANES..], total[v]);
-    }
-    (maxima, totals)
 }

@@ -215,7 +215,7 @@ impl Walk<'_> {
             let span = self.rule.seen(part, place, count, tile_rows::<S>());
             for first in span.clone().step_by(BLOCK_KEYS) {
                 let keys = BLOCK_KEYS.min(span.end - first);
-                tile.score::<S, F32Word, V>(simd, first, keys, tile.dim);
+                tile.score::<S, F32Word, V>(simd, first, keys);
                 let scores = &mut tile.scores[..keys * columns];
                 self.rule.mask(first, place, count, columns, scores);
                 let rescale = tile.exponentiate::<S, V>(simd, keys, &mut max, &mut total);
