@@ -131,7 +131,7 @@ pub struct GlobalTokens {
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Precise {
     /// What products are computed of: bf16 and int8 take a half and a quarter of the weights' memory, and
-    /// of the time where the machine has instructions for them, at some loss of accuracy
+    /// less time where the machine has instructions for them, at some loss of accuracy
     #[arg(
         long,
         value_name = "PRECISION",

@@ -111,7 +111,7 @@ impl<T: Task> TaskBuilder<T> {
     }
 
     /// What products are computed of (default: the session's, f32 where none is given): [`Precision::Bf16`] and
-    /// [`Precision::Int8`] take a half and a quarter of the memory, and on machines with instructions for them of the time, at
+    /// [`Precision::Int8`] take a half and a quarter of the weights' memory, and less time on machines with instructions for them, at
     /// some loss of accuracy. Weights that the folder holds in few bits stay in those.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.settings.precision = Some(precision);
