@@ -85,6 +85,13 @@ impl AlignedFloats {
         ))
     }
 
+    /// `len` times a value.
+    pub(crate) fn filled(len: usize, value: f32) -> Self {
+        let mut floats = Self::zeroed(len);
+        floats.fill(value);
+        floats
+    }
+
     /// The bytes of all values.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()

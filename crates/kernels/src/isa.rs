@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use crate::KernelError;
 #[cfg(target_arch = "x86_64")]
+use crate::amx::Amx;
+#[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Avx512Bf16, Avx512Popcnt, Avx512Vnni};
 use crate::simd::{Kernel, Portable, Simd};
 
@@ -12,7 +14,7 @@ use crate::simd::{Kernel, Portable, Simd};
 ///
 /// A value is a proof: there is none but by detection at run time, so a kernel that holds one may
 /// use the instructions. Tiers, lowest first: `portable` (any CPU), `avx2` (x86-64 with AVX2, FMA and
-/// F16C), `avx512` (with AVX-512 F, BW, DQ and VL).
+/// F16C), `avx512` (with AVX-512 F, BW, DQ and VL), `amx` (that with BF16, and AMX with BF16 and INT8 as Linux grants it).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(pub(crate) Tier);
 
@@ -24,6 +26,8 @@ pub(crate) enum Tier {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
 }
 
 /// What some CPUs with AVX-512 have beside it.
@@ -33,7 +37,7 @@ enum Extension {
     Popcnt,
 }
 
-const NAMES: [&str; 3] = ["portable", "avx2", "avx512"];
+const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "amx"];
 
 impl Isa {
     /// The tier that runs anywhere.
@@ -48,6 +52,7 @@ impl Isa {
         {
             tiers.extend(Avx2::detect().map(Tier::Avx2));
             tiers.extend(Avx512::detect().map(Tier::Avx512));
+            tiers.extend(Amx::detect().map(Tier::Amx));
         }
         tiers.into_iter().map(Self).collect()
     }
@@ -77,6 +82,8 @@ impl Isa {
             Tier::Avx2(_) => NAMES[1],
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(_) => NAMES[2],
+            #[cfg(target_arch = "x86_64")]
+            Tier::Amx(_) => NAMES[3],
         }
     }
 
@@ -89,45 +96,69 @@ impl Isa {
             Tier::Avx2(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Amx(amx) => amx.vectors().plain().vectorize(kernel),
         }
     }
 
-    /// Whether it multiplies bf16 by an instruction of its own: `avx512` on machines that have AVX-512 BF16.
+    /// The proof of AMX, where this is `amx`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(crate) fn amx(self) -> Option<Amx> {
+        match self.0 {
+            Tier::Amx(amx) => Some(amx),
+            _ => None,
+        }
+    }
+
+    /// Whether its vectors are AVX-512's.
+    #[cfg(target_arch = "x86_64")]
+    fn has_avx512(self) -> bool {
+        matches!(self.0, Tier::Avx512(_) | Tier::Amx(_))
+    }
+
+    /// Whether it multiplies f32 in a unit of its own, as halves: `amx`.
+    pub fn multiplies_halves(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.amx().is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Whether it multiplies bf16 by an instruction of its own: `amx`, and `avx512` on machines that have AVX-512 BF16.
     pub fn multiplies_bf16(self) -> bool {
         self.has(Extension::Bf16)
     }
 
-    /// Whether it multiplies bytes by an instruction of its own: `avx512` on machines that have AVX-512 VNNI.
+    /// Whether it multiplies bytes by an instruction of its own: `amx`, and `avx512` on machines that have AVX-512 VNNI.
     pub fn multiplies_int8(self) -> bool {
         self.has(Extension::Vnni)
     }
 
-    /// Whether it counts bits by an instruction of its own: `avx512` on machines that have AVX-512 VPOPCNTDQ.
+    /// Whether it counts bits by an instruction of its own: `amx` and `avx512` on machines that have AVX-512 VPOPCNTDQ.
     pub fn counts_bits(self) -> bool {
         self.has(Extension::Popcnt)
     }
 
-    /// Whether this is AVX-512 and the machine has an extension of it.
+    /// Whether its vectors are AVX-512's and the machine has an extension of it.
     fn has(self, extension: Extension) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => match extension {
+        #[cfg(target_arch = "x86_64")]
+        if self.has_avx512() {
+            return match extension {
                 Extension::Bf16 => Avx512Bf16::detect().is_some(),
                 Extension::Vnni => Avx512Vnni::detect().is_some(),
                 Extension::Popcnt => Avx512Popcnt::detect().is_some(),
-            },
-            _ => {
-                let _ = extension;
-                false
-            }
+            };
         }
+        let _ = extension;
+        false
     }
 
     /// [`Isa::run_native`] with the instructions that multiply bf16, where there are any.
     #[inline]
     pub(crate) fn run_bf16<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        if let (Tier::Avx512(_), Some(simd)) = (self.0, Avx512Bf16::detect()) {
+        if let (true, Some(simd)) = (self.has_avx512(), Avx512Bf16::detect()) {
             return simd.vectorize(kernel);
         }
         self.run_native(kernel)
@@ -137,7 +168,7 @@ impl Isa {
     #[inline]
     pub(crate) fn run_int8<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        if let (Tier::Avx512(_), Some(simd)) = (self.0, Avx512Vnni::detect()) {
+        if let (true, Some(simd)) = (self.has_avx512(), Avx512Vnni::detect()) {
             return simd.vectorize(kernel);
         }
         self.run_native(kernel)
@@ -147,7 +178,7 @@ impl Isa {
     #[inline]
     pub(crate) fn run_bits<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        if let (Tier::Avx512(_), Some(simd)) = (self.0, Avx512Popcnt::detect()) {
+        if let (true, Some(simd)) = (self.has_avx512(), Avx512Popcnt::detect()) {
             return simd.vectorize(kernel);
         }
         self.run_native(kernel)
@@ -168,6 +199,8 @@ impl Isa {
             Tier::Avx2(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Amx(amx) => amx.vectors().plain().vectorize(kernel),
         }
     }
 }

@@ -17,6 +17,8 @@
 #![warn(unreachable_pub)]
 
 mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod bf16;
 mod binary;

@@ -6,8 +6,10 @@ use crate::isa::Tier;
 /// What a product multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operands {
-    /// f32.
+    /// f32, within its contract of 10⁻⁵.
     F32,
+    /// f32, by f32 multiply-adds.
+    F32Strict,
     /// bf16; sums are f32.
     Bf16,
     /// Bytes; sums are whole numbers.
@@ -28,6 +30,11 @@ pub fn product_kernel(isa: Isa, operands: Operands) -> &'static str {
         },
         #[cfg(target_arch = "x86_64")]
         _ => match operands {
+            Operands::F32 if isa.multiplies_halves() => "amx (f32 as two bf16)",
+            Operands::Bf16 if isa.multiplies_halves() => "amx (bf16)",
+            Operands::Int8 if isa.multiplies_halves() => "amx (int8)",
+            Operands::Binary if isa.multiplies_halves() => "amx (avx512, vpopcntdq)",
+            _ if isa.multiplies_halves() => "amx (avx512)",
             Operands::Bf16 if isa.multiplies_bf16() => "avx512 (bf16)",
             Operands::Bf16 if isa.name() == "avx512" => "avx512 (as f32)",
             Operands::Bf16 => "avx2 (as f32)",

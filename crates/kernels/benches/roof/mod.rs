@@ -47,7 +47,19 @@ pub fn for_each_budget(columns: &[&str], table: impl Fn(&Exec)) {
 }
 
 /// Measures a kernel of `flops` operations and prints its line, if the line has all words of the command line.
+#[allow(dead_code)]
 pub fn print_row(exec: &Exec, cells: &str, flops: f64, kernel: impl FnMut()) {
+    print_row_of(exec, cells, flops, peak_flops, kernel);
+}
+
+/// [`print_row`] beside another peak than that of f32 multiply-adds.
+pub fn print_row_of(
+    exec: &Exec,
+    cells: &str,
+    flops: f64,
+    peak: impl Fn(&Exec) -> f64,
+    kernel: impl FnMut(),
+) {
     let words = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with("--"));
@@ -55,7 +67,7 @@ pub fn print_row(exec: &Exec, cells: &str, flops: f64, kernel: impl FnMut()) {
     if !asked {
         return;
     }
-    let found = measure(exec, flops, kernel);
+    let found = measure(exec, flops, peak, kernel);
     println!(
         "| {cells} | {:.1} | {:.1} | {:.1} | {:.1} |",
         found.rate / 1e9,
@@ -65,12 +77,17 @@ pub fn print_row(exec: &Exec, cells: &str, flops: f64, kernel: impl FnMut()) {
     );
 }
 
-fn measure(exec: &Exec, flops: f64, mut kernel: impl FnMut()) -> Found {
-    let calls = ((2e9 / flops) as usize).clamp(3, 2_000);
+fn measure(
+    exec: &Exec,
+    flops: f64,
+    peak: impl Fn(&Exec) -> f64,
+    mut kernel: impl FnMut(),
+) -> Found {
+    let calls = ((1e10 / flops) as usize).clamp(3, 2_000);
     let mut samples = Vec::new();
     let mut fastest = f64::INFINITY;
     for _ in 0..ROUNDS {
-        let peak = peak_flops(exec);
+        let peak = peak(exec);
         kernel();
         let call = |_| {
             let start = Instant::now();

@@ -70,15 +70,14 @@ impl Finish<'_> {
         (tile, width): (&[f32], usize),
         Place { rows, columns, n }: &Place,
     ) {
-        let whole = tile_columns::<S>();
         for (r, row) in rows.clone().enumerate() {
             let at = row * n + columns.start;
             let sums = &tile[r * width..][..columns.len()];
-            // Twice, so that the common case has a length known at compile time.
+            // Twice, so that the common case has a length known at compile time where the width is.
             // SAFETY: the caller's promise.
             unsafe {
-                if columns.len() == whole {
-                    self.row(simd, activation, sums, columns.start, at, whole);
+                if columns.len() == width {
+                    self.row(simd, activation, sums, columns.start, at, width);
                 } else {
                     self.row(simd, activation, sums, columns.start, at, columns.len());
                 }

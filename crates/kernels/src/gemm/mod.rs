@@ -15,6 +15,8 @@
 //! - `portable`: the tier for any CPU, on `matrixmultiply`;
 //! - `reference`: three loops.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod column_sums;
 pub(crate) mod driver;
 mod epilogue;
@@ -42,6 +44,8 @@ pub use weights::{PackedFormat, PackedWeights, WeightSource};
 use std::cell::RefCell;
 
 use crate::Exec;
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{Bf16, Halves};
 use crate::bf16::PairRows;
 use crate::buffer::AlignedFloats;
 use crate::isa::Tier;
@@ -98,6 +102,18 @@ fn run(
     let (n, k) = (weights.n(), weights.k());
     if gemm_is_empty((rows, n, k), x, epilogue, y) {
         return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some((amx, format, tiles)) = weights.tiles() {
+        let inputs = amx::Inputs { rows, x };
+        return match format {
+            PackedFormat::Bf16 => {
+                amx::gemm::<Bf16>(exec, amx, inputs, tiles, epilogue, before, y);
+            }
+            PackedFormat::F32 | PackedFormat::F32Strict => {
+                amx::gemm::<Halves>(exec, amx, inputs, tiles, epilogue, before, y);
+            }
+        };
     }
     match weights.isa().0 {
         Tier::Portable(_) => portable::gemm(exec, rows, x, weights, epilogue, before, y),

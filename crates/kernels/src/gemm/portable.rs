@@ -24,7 +24,7 @@ pub(super) fn gemm(
     let (n, k) = (weights.n(), weights.k());
     let rounded: Vec<f32>;
     let x = match weights.format() {
-        PackedFormat::F32 => x,
+        PackedFormat::F32 | PackedFormat::F32Strict => x,
         PackedFormat::Bf16 => {
             rounded = Rounded::of(x).iter().map(|value| value.to_f32()).collect();
             &rounded

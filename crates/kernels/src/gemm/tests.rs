@@ -59,14 +59,15 @@ impl Case {
         let found = self.run(isa, 2, epilogue);
         let mut expected = vec![0.0; rows * n];
         reference::gemm(rows, &self.x, &self.w, (n, k), epilogue, &mut expected);
-        // Frobenius norm of the error over that of the result: the contract of f32 is 1e-5, plain
-        // f32 sums of this length stay well below 1e-6.
+        // Frobenius norm of the error over that of the result: the contract of f32 is 1e-5, which products of halves come near;
+        // plain f32 sums of this length stay well below 1e-6.
+        let most = if isa.multiplies_halves() { 1e-5 } else { 1e-6 };
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
         let pairs = found.iter().zip(&expected);
         let error = norm(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
         let scale = norm(&mut expected.iter().map(|&x| f64::from(x)));
         assert!(
-            error <= 1e-6 * scale.max(1e-30),
+            error <= most * scale.max(1e-30),
             "[{rows}, {n}, {k}] on {isa}: {error} of {scale}"
         );
     }

@@ -53,7 +53,7 @@ pub(crate) fn panel_width(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2(_) => tile_columns::<crate::simd::Avx2>(),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512(_) => tile_columns::<crate::simd::Avx512>(),
+        Tier::Avx512(_) | Tier::Amx(_) => tile_columns::<crate::simd::Avx512>(),
     }
 }
 

@@ -8,14 +8,16 @@ fn values(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(|i| 2.0 * noise(i).fract() - 0.3).collect()
 }
 
-fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+fn assert_close(found: &[f32], expected: &[f32], isa: Isa, what: &str) {
+    // The contract of f32, which products of halves come near.
+    let most = if isa.multiplies_halves() { 1e-5 } else { 1e-6 };
     let squares = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
     let pairs = found.iter().zip(expected);
     let error = squares(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
     let scale = squares(&mut expected.iter().map(|&x| f64::from(x)));
     assert!(
-        error <= 1e-6 * scale.max(1e-30),
-        "{what}: {error:e} of {scale:e}"
+        error <= most * scale.max(1e-30),
+        "{what} on {isa}: {error:e} of {scale:e}"
     );
 }
 
@@ -44,7 +46,7 @@ fn a_transposed_weight_gives_the_gradient_of_the_input() {
             assert_eq!((weights.n(), weights.k()), (k, n));
             let mut dx = vec![f32::NAN; t * k];
             gemm(&exec, t, &dy, &weights, Epilogue::default(), &mut dx);
-            assert_close(&dx, &expected, &format!("[{t}, {n}, {k}] on {isa}"));
+            assert_close(&dx, &expected, isa, &format!("[{t}, {n}, {k}]"));
         }
     }
 }
@@ -117,7 +119,7 @@ fn gradients_of_weights_agree_and_accumulate() {
                     accumulate,
                     &mut expected,
                 );
-                assert_close(&found, &expected, &format!("[{t}, {n}, {k}] on {isa}"));
+                assert_close(&found, &expected, isa, &format!("[{t}, {n}, {k}]"));
                 for threads in [2, 3, 8] {
                     assert!(
                         run(threads) == found,
@@ -164,7 +166,8 @@ fn matrices_of_any_strides_multiply() {
                 assert_close(
                     &found,
                     &expected,
-                    &format!("{a_strides:?}, {b_strides:?} on {isa}"),
+                    isa,
+                    &format!("{a_strides:?}, {b_strides:?}"),
                 );
             }
         }
@@ -221,7 +224,7 @@ fn columns_are_summed_in_one_order() {
                 sums
             };
             let found = run(1);
-            assert_close(&found, &expected, &format!("[{t}, {n}] on {isa}"));
+            assert_close(&found, &expected, isa, &format!("[{t}, {n}]"));
             for threads in [2, 3, 8] {
                 assert!(
                     run(threads) == found,
@@ -231,7 +234,7 @@ fn columns_are_summed_in_one_order() {
             let mut fresh = vec![f32::NAN; n];
             column_sums(&Exec::with_isa(isa, 2), &x, false, &mut fresh);
             let all = fresh.iter().zip(&old).map(|(sum, old)| sum + old);
-            assert_close(&all.collect::<Vec<_>>(), &expected, "from zero");
+            assert_close(&all.collect::<Vec<_>>(), &expected, isa, "from zero");
         }
     }
 }
@@ -303,8 +306,10 @@ fn a_product_of_bf16_is_that_of_rounded_operands() {
                 PackedWeights::pack_stacked(&exec, &source(w_rounded), k, PackedFormat::F32);
             let half = PackedWeights::pack_stacked(&exec, &source(w), k, PackedFormat::Bf16);
             assert_eq!(half.format(), PackedFormat::Bf16);
-            let filled = k.next_multiple_of(if isa.multiplies_bf16() { 2 } else { 1 });
-            assert_eq!(2 * half.bytes() * k, plain.bytes() * filled);
+            if !isa.multiplies_halves() {
+                let filled = k.next_multiple_of(if isa.multiplies_bf16() { 2 } else { 1 });
+                assert_eq!(2 * half.bytes() * k, plain.bytes() * filled);
+            }
             let expected = product(&x_rounded, &plain, 1);
             let one = product(&x, &half, 1);
             let place = format!("[{t}, {n}, {k}] on {isa}");

@@ -2,10 +2,16 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(target_arch = "x86_64")]
+use super::amx::{self, PackTiles, panel_bytes, plain_weights};
 use super::pack::{Stored, pack_strip};
 use super::tile::panel_width;
 use crate::Exec;
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{Amx, BLOCK};
 use crate::bf16::{self, Narrow};
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -41,8 +47,11 @@ thread_local! {
 /// The format of packed weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PackedFormat {
-    /// f32.
+    /// f32: products keep to an error of 10⁻⁵ in Frobenius' norm, relative to the result. Where the machine has a unit for it, the
+    /// product of two halves each, high and low.
     F32,
+    /// f32, by f32 multiply-adds on any machine.
+    F32Strict,
     /// bf16, half the memory. A product rounds its inputs to bf16 too; products and sums are f32.
     Bf16,
 }
@@ -54,6 +63,7 @@ pub enum PackedFormat {
 /// keeps the rows as they are.
 pub struct PackedWeights {
     data: Data,
+    format: PackedFormat,
     isa: Isa,
     n: usize,
     k: usize,
@@ -64,6 +74,20 @@ enum Data {
     Bf16(Vec<half::bf16>),
     /// Words of two bf16 of consecutive k each, the first in the lower half; of an odd K the last has a zero.
     Bf16Pairs(AlignedFloats),
+    /// Tiles of the matrix unit, of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(AlignedFloats),
+    /// Tiles of the matrix unit, of f32 as two bf16 each.
+    #[cfg(target_arch = "x86_64")]
+    HalfTiles(AlignedFloats),
+}
+
+/// Whether f32 weights are so few that they would fill tiles in part, and that the errors of their products as halves would
+/// not average out.
+#[cfg(target_arch = "x86_64")]
+fn narrow(format: PackedFormat, n: usize, k: usize) -> bool {
+    const LEAST: usize = 16;
+    format == PackedFormat::F32 && (n < LEAST || k < 2 * LEAST)
 }
 
 /// How packed weights lie in memory.
@@ -74,6 +98,9 @@ pub(super) enum Layout {
     Bf16,
     /// Pairs of bf16 that the machine multiplies as they are.
     Bf16Pairs,
+    /// For the matrix unit.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
 }
 
 impl PackedWeights {
@@ -138,16 +165,38 @@ impl PackedWeights {
 
     /// Zeros for a matrix of `n` rows and `k` columns.
     fn room(isa: Isa, n: usize, k: usize, format: PackedFormat) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if isa.amx().is_some() && !(format == PackedFormat::F32Strict || narrow(format, n, k)) {
+            let parts = if format == PackedFormat::F32 { 2 } else { 1 };
+            let words = n.div_ceil(BLOCK) * panel_bytes(k, parts) / size_of::<f32>();
+            let data = match parts {
+                1 => Data::Tiles(AlignedFloats::zeroed(words)),
+                _ => Data::HalfTiles(AlignedFloats::zeroed(words)),
+            };
+            return Self {
+                data,
+                format,
+                isa,
+                n,
+                k,
+            };
+        }
         let columns = n.next_multiple_of(panel_width(isa));
         let len = columns * k;
         let data = match format {
-            PackedFormat::F32 => Data::F32(AlignedFloats::zeroed(len)),
+            PackedFormat::F32 | PackedFormat::F32Strict => Data::F32(AlignedFloats::zeroed(len)),
             PackedFormat::Bf16 if isa.multiplies_bf16() => {
                 Data::Bf16Pairs(AlignedFloats::zeroed(columns * k.div_ceil(2)))
             }
             PackedFormat::Bf16 => Data::Bf16(vec![half::bf16::ZERO; len]),
         };
-        Self { data, isa, n, k }
+        Self {
+            data,
+            format,
+            isa,
+            n,
+            k,
+        }
     }
 
     fn fill(&mut self, exec: &Exec, sources: &[(WeightSource<'_>, usize)], transposed: bool) {
@@ -162,6 +211,10 @@ impl PackedWeights {
         }
         let rows: usize = sources.iter().map(|&(_, rows)| rows).sum();
         assert_eq!(rows, all, "as many rows as there is room for");
+        #[cfg(target_arch = "x86_64")]
+        if self.fill_tiles(exec, sources, columns, transposed) {
+            return;
+        }
         let width = panel_width(isa);
         let pack = |panel: usize, data: &mut [f32]| {
             isa.run(PackPanel {
@@ -197,6 +250,8 @@ impl PackedWeights {
                     });
                 });
             }
+            #[cfg(target_arch = "x86_64")]
+            Data::Tiles(_) | Data::HalfTiles(_) => unreachable!("tiles were filled"),
             Data::Bf16Pairs(data) => {
                 let words = width * k.div_ceil(2);
                 exec.for_rows(data, words, len, |panels, data| {
@@ -217,6 +272,62 @@ impl PackedWeights {
         }
     }
 
+    /// Packs tiles, where they are wanted and hold the values: weights beyond what halves hold become f32.
+    #[cfg(target_arch = "x86_64")]
+    fn fill_tiles(
+        &mut self,
+        exec: &Exec,
+        sources: &[(WeightSource<'_>, usize)],
+        columns: usize,
+        transposed: bool,
+    ) -> bool {
+        let (isa, n, k) = (self.isa, self.n, self.k);
+        let Some(amx) = isa.amx() else { return false };
+        if let (Data::F32(_), PackedFormat::F32) = (&self.data, self.format)
+            && !narrow(self.format, n, k)
+        {
+            // What was beyond need not be any more.
+            *self = Self::room(isa, n, k, self.format);
+        }
+        let (data, halves) = match &mut self.data {
+            Data::Tiles(data) => (data, false),
+            Data::HalfTiles(data) => (data, true),
+            _ => return false,
+        };
+        let words = panel_bytes(k, 1 + usize::from(halves)) / size_of::<f32>();
+        let beyond = AtomicBool::new(false);
+        exec.for_rows(data, words.max(1), BLOCK * k, |panels, data| {
+            PANEL.with_borrow_mut(|packed| {
+                let packed = packed.at_least(BLOCK * k);
+                for (panel, to) in panels.zip(data.chunks_exact_mut(words)) {
+                    packed.fill(0.0);
+                    isa.run(PackPanel {
+                        sources,
+                        columns,
+                        transposed,
+                        first: panel * BLOCK,
+                        width: BLOCK,
+                        data: packed,
+                    });
+                    let largest = amx.vectors().vectorize(PackTiles {
+                        from: packed,
+                        halves,
+                        to,
+                    });
+                    if halves && !plain_weights(largest) {
+                        beyond.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        });
+        if beyond.into_inner() {
+            let mut strict = Self::room(isa, n, k, PackedFormat::F32Strict);
+            strict.fill(exec, sources, transposed);
+            self.data = strict.data;
+        }
+        true
+    }
+
     /// Columns of the product (N).
     pub fn n(&self) -> usize {
         self.n
@@ -232,6 +343,8 @@ impl PackedWeights {
         match &self.data {
             Data::F32(data) | Data::Bf16Pairs(data) => size_of_val(&**data),
             Data::Bf16(data) => size_of_val(&**data),
+            #[cfg(target_arch = "x86_64")]
+            Data::Tiles(data) | Data::HalfTiles(data) => size_of_val(&**data),
         }
     }
 
@@ -242,10 +355,22 @@ impl PackedWeights {
 
     /// Their format.
     pub fn format(&self) -> PackedFormat {
-        match &self.data {
-            Data::F32(_) => PackedFormat::F32,
-            Data::Bf16(_) | Data::Bf16Pairs(_) => PackedFormat::Bf16,
-        }
+        self.format
+    }
+
+    /// Their tiles, where they are that: the proof of the matrix unit, and of what precision.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn tiles(&self) -> Option<(Amx, PackedFormat, amx::Weights<'_>)> {
+        let (Data::Tiles(data) | Data::HalfTiles(data)) = &self.data else {
+            return None;
+        };
+        let weights = amx::Weights {
+            n: self.n,
+            k: self.k,
+            panels: data.as_bytes(),
+            scales: &[],
+        };
+        Some((self.isa.amx()?, self.format, weights))
     }
 
     /// How they lie.
@@ -255,6 +380,8 @@ impl PackedWeights {
             Data::F32(_) => Layout::F32,
             Data::Bf16(_) => Layout::Bf16,
             Data::Bf16Pairs(_) => Layout::Bf16Pairs,
+            #[cfg(target_arch = "x86_64")]
+            Data::Tiles(_) | Data::HalfTiles(_) => Layout::Tiles,
         }
     }
 
@@ -264,6 +391,8 @@ impl PackedWeights {
         match &self.data {
             Data::F32(_) | Data::Bf16(_) => self.k,
             Data::Bf16Pairs(_) => self.k.div_ceil(2),
+            #[cfg(target_arch = "x86_64")]
+            Data::Tiles(_) | Data::HalfTiles(_) => self.k,
         }
     }
 
@@ -290,6 +419,8 @@ impl PackedWeights {
                 }
                 room
             }
+            #[cfg(target_arch = "x86_64")]
+            Data::Tiles(_) | Data::HalfTiles(_) => unreachable!("tiles have a driver of their own"),
         }
     }
 }

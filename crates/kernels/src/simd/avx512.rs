@@ -41,6 +41,12 @@ impl<const EXTENSION: u8> Avx512<EXTENSION> {
             };
         has.then_some(Self(()))
     }
+
+    /// The proof without the extension.
+    #[inline(always)]
+    pub(crate) fn plain(self) -> Avx512 {
+        Avx512(())
+    }
 }
 
 const LANES: usize = 16;
@@ -315,6 +321,19 @@ impl<const EXTENSION: u8> Simd for Avx512<EXTENSION> {
             } else {
                 super::words::store_bf16(self, p, v);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, v: __m512) -> __m512 {
+        if const { EXTENSION == BF16 } {
+            // SAFETY: the token proves the instructions.
+            unsafe {
+                let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+            }
+        } else {
+            super::words::round_bf16(self, v)
         }
     }
 

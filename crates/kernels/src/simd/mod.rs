@@ -138,6 +138,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { words::store_bf16(self, p, v) }
     }
 
+    /// The nearest values of bf16. By an instruction where the tier has it, which rounds values below the least normal one to zero.
+    #[inline(always)]
+    fn round_bf16(self, v: Self::F32) -> Self::F32 {
+        words::round_bf16(self, v)
+    }
+
     /// Lane by lane, a word of two values rounded to bf16, the first in the lower half.
     #[inline(always)]
     fn pair_bf16(self, first: Self::F32, second: Self::F32) -> Self::F32 {

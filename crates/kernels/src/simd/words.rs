@@ -40,6 +40,14 @@ pub(super) fn pair_bf16<S: Simd>(simd: S, first: S::F32, second: S::F32) -> S::F
     })
 }
 
+/// See [`Simd::round_bf16`].
+#[inline(always)]
+pub(super) fn round_bf16<S: Simd>(simd: S, v: S::F32) -> S::F32 {
+    by_lane(simd, [v, v, v], |[value, ..]| {
+        crate::bf16::widen(crate::bf16::narrow(value))
+    })
+}
+
 /// See [`Simd::store_bf16`].
 ///
 /// # Safety

@@ -5,6 +5,7 @@
 //! the order.
 //!
 //! - `quantize`: rows in 8 bits;
+//! - on AMX in tiles: see `gemm::amx`;
 //! - `quads`: where the machine multiplies bytes by four (AVX-512 VNNI), on the tiles of the f32 product;
 //! - `pairs`: elsewhere bytes are widened to 16 bits and multiplied in pairs, whose sums cannot overflow.
 
@@ -16,10 +17,16 @@ mod tests;
 
 pub(crate) use quads::Scaling;
 pub use quantize::{quantize_row_int8, quantize_rows_int8};
+#[cfg(target_arch = "x86_64")]
+pub(super) use quantize::{inverse, level, row_scale};
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::tile::panel_width;
 use super::{Epilogue, gemm_is_empty};
 use crate::Exec;
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{BLOCK, TILE_BYTES, TILE_ROWS};
 use crate::buffer::AlignedFloats;
 use crate::isa::Isa;
 
@@ -47,8 +54,72 @@ pub struct Int8Weights {
 struct Layout {
     /// Rows of `W` in a panel.
     columns: usize,
-    /// Values of consecutive k that lie side by side.
-    together: usize,
+    order: Order,
+}
+
+/// What lies side by side in a panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Two of consecutive k, then the next row's.
+    Pairs,
+    /// Four.
+    Quads,
+    /// Tiles of the matrix unit: 64 of k by 16 rows, four of consecutive k side by side.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+}
+
+impl Layout {
+    fn of(isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if isa.amx().is_some() {
+            return Self {
+                columns: BLOCK,
+                order: Order::Tiles,
+            };
+        }
+        match isa.multiplies_int8() {
+            true => Self {
+                columns: panel_width(isa),
+                order: Order::Quads,
+            },
+            false => Self {
+                columns: pairs::COLUMNS,
+                order: Order::Pairs,
+            },
+        }
+    }
+
+    /// Values of k that are filled up to.
+    fn step(self) -> usize {
+        match self.order {
+            Order::Pairs => 2,
+            Order::Quads => 4,
+            #[cfg(target_arch = "x86_64")]
+            Order::Tiles => <crate::amx::Int8 as crate::amx::Operand>::STEP,
+        }
+    }
+
+    fn panel_bytes(self, k: usize) -> usize {
+        k.next_multiple_of(self.step()) * self.columns
+    }
+
+    /// Where in a panel the k-th value of a row is.
+    #[inline(always)]
+    fn at(self, row: usize, k: usize) -> usize {
+        let side_by_side = |together| (k / together * self.columns + row) * together + k % together;
+        match self.order {
+            Order::Pairs => side_by_side(2),
+            Order::Quads => side_by_side(4),
+            #[cfg(target_arch = "x86_64")]
+            Order::Tiles => {
+                let step = self.step();
+                let tile = k / step * (self.columns / TILE_ROWS) + row / TILE_ROWS;
+                let (k, row) = (k % step, row % TILE_ROWS);
+                tile * TILE_BYTES + (k / 4 * TILE_ROWS + row) * 4 + k % 4
+            }
+        }
+    }
 }
 
 impl Int8Weights {
@@ -59,20 +130,9 @@ impl Int8Weights {
     pub fn pack_stacked(exec: &Exec, parts: &[(&[i8], &[f32])], k: usize) -> Self {
         assert!(k <= MOST_K, "sums of more than {MOST_K} products overflow");
         let isa = exec.isa();
-        let quads = isa.multiplies_int8();
-        let layout = match quads {
-            true => Layout {
-                columns: panel_width(isa),
-                together: 4,
-            },
-            false => Layout {
-                columns: pairs::COLUMNS,
-                together: 2,
-            },
-        };
-        let Layout { columns, together } = layout;
+        let layout = Layout::of(isa);
         let n = parts.iter().map(|(_, scales)| scales.len()).sum::<usize>();
-        let panel_len = k.next_multiple_of(together) * columns;
+        let (columns, panel_len) = (layout.columns, layout.panel_bytes(k));
         let len = n.div_ceil(columns) * panel_len;
         let mut data = AlignedFloats::zeroed(len.div_ceil(size_of::<f32>()));
         let bytes = data.as_bytes_mut();
@@ -82,13 +142,12 @@ impl Int8Weights {
             assert_eq!(values.len(), part_scales.len() * k, "weights are [rows, k]");
             for r in 0..part_scales.len() {
                 let row = scales.len() + r;
-                let panel = row / columns * panel_len + row % columns * together;
+                let panel = &mut bytes[row / columns * panel_len..][..panel_len];
                 let values = &values[r * k..][..k];
                 for (i, &value) in values.iter().enumerate() {
-                    let at = i / together * columns * together + i % together;
-                    bytes[panel + at] = value.cast_unsigned();
+                    panel[layout.at(row % columns, i)] = value.cast_unsigned();
                 }
-                if quads {
+                if layout.order == Order::Quads {
                     let sum: i32 = values.iter().map(|&value| i32::from(value)).sum();
                     excess.push(sum.wrapping_mul(quads::SHIFT));
                 }
@@ -129,7 +188,7 @@ impl Int8Weights {
     /// Words of four bytes that a row of inputs has, where they are multiplied by four.
     #[inline(always)]
     pub(super) fn words(&self) -> usize {
-        self.k.div_ceil(self.layout.together)
+        self.k.div_ceil(self.layout.step())
     }
 
     /// A panel of words of four bytes.
@@ -172,8 +231,20 @@ pub fn gemm_int8(
     if gemm_is_empty((rows, weights.n, weights.k), x, epilogue, y) {
         return;
     }
-    match weights.layout.together {
-        4 => quads::gemm(exec, rows, x, weights, epilogue, y),
-        _ => pairs::gemm(exec, rows, x, weights, epilogue, y),
+    match weights.layout.order {
+        Order::Pairs => pairs::gemm(exec, rows, x, weights, epilogue, y),
+        Order::Quads => quads::gemm(exec, rows, x, weights, epilogue, y),
+        #[cfg(target_arch = "x86_64")]
+        Order::Tiles => {
+            let amx = weights.isa.amx().expect("tiles are packed for AMX");
+            let inputs = amx::Inputs { rows, x };
+            let tiles = amx::Weights {
+                n: weights.n,
+                k: weights.k,
+                panels: weights.data.as_bytes(),
+                scales: &weights.scales,
+            };
+            amx::gemm::<crate::amx::Int8>(exec, amx, inputs, tiles, epilogue, None, y);
+        }
     }
 }

@@ -113,7 +113,7 @@ fn multiply(isa: Isa, x: &[i16], width: usize, panel: &[u8], sums: &mut [i32; RO
     match isa.0 {
         Tier::Portable(_) => multiply_portable(x, width, panel, sums),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx2(_) | Tier::Avx512(_) => {
+        Tier::Avx2(_) | Tier::Avx512(_) | Tier::Amx(_) => {
             assert_eq!(panel.len(), width * COLUMNS, "a panel of all k");
             // SAFETY: the tokens prove AVX2; the panel has a pair of bytes of 16 columns for each pair of values of
             // a row, and there are as many whole rows as the constant says.

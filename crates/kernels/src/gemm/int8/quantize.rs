@@ -62,7 +62,7 @@ pub(super) fn quantize_rows<L: Level + Send>(
 }
 
 #[inline(always)]
-fn row_scale(x: &[f32]) -> f32 {
+pub(in crate::gemm) fn row_scale(x: &[f32]) -> f32 {
     // Magnitudes are compared as whole numbers, which order as they do: infinities and what is no number come last.
     let mut most = [0u32; 8];
     let chunks = x.chunks_exact(8);
@@ -84,14 +84,14 @@ fn row_scale(x: &[f32]) -> f32 {
 
 /// 0 where there is no finite inverse: the levels then are 0.
 #[inline(always)]
-fn inverse(scale: f32) -> f32 {
+pub(in crate::gemm) fn inverse(scale: f32) -> f32 {
     let inverse = 1.0 / scale;
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
 /// Half to even: at 1.5·2²³ an f32 has no room for a fraction, and its lowest bits are the number.
 #[inline(always)]
-fn level<L: Level>(x: f32, inverse: f32) -> L {
+pub(in crate::gemm) fn level<L: Level>(x: f32, inverse: f32) -> L {
     const ROUND: f32 = 12_582_912.0;
     L::of((x * inverse + ROUND).to_bits())
 }
@@ -107,7 +107,7 @@ struct Quantize<'a, L> {
 }
 
 /// A level from −127 to 127 as a product takes it.
-pub(super) trait Level: Copy {
+pub(in crate::gemm) trait Level: Copy {
     /// From the lowest bits of its whole number.
     fn of(bits: u32) -> Self;
 }

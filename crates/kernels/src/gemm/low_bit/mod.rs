@@ -215,7 +215,7 @@ impl LowBitWeights {
                 let len = self.k * width / OCTET * bits;
                 let codes = &self.codes.as_bytes()[panel * len..][..len + size_of::<u32>()];
                 match tier {
-                    Tier::Avx512(_) => part.sixteens(codes, width),
+                    Tier::Avx512(_) | Tier::Amx(_) => part.sixteens(codes, width),
                     _ => part.octets(codes, width),
                 }
             }

@@ -1,0 +1,364 @@
+//! Tasks of a product on AMX.
+//!
+//! A task is some strips of 32 rows by some panels of 32 columns: panel after panel is multiplied with all strips, which are
+//! packed before and stay in L2. The matrix unit and the vectors are different parts of a core: while one block's products
+//! run, the block before it gets its last pass, a few rows with each step of K.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::rows::{PackStrip, Rows};
+use crate::Exec;
+use crate::amx::{
+    Amx, BLOCK, Bf16, BlockSums, Halves, Int8, Operand, ROW_BYTES, TILE_BYTES, TILE_ROWS, TileKernel, Tiles,
+};
+use crate::exec::SharedMut;
+use crate::gemm::epilogue::{Epilogue, Finish, Place};
+use crate::gemm::with_words;
+use crate::simd::Simd;
+
+/// Bytes of packed rows in a task: with a panel and what is written they stay in L2.
+const STRIPS_BYTES: usize = 1 << 20;
+
+/// Strips of a task, at the least where there are more: each task reads its panels once.
+const LEAST_STRIPS: usize = 8;
+
+/// The most strips of a task.
+const MOST_STRIPS: usize = 16;
+
+/// Steps of blocks below which a task is not worth a thread's while.
+const LEAST_STEPS: usize = 256;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Rows of inputs, f32.
+#[derive(Clone, Copy)]
+pub(in crate::gemm) struct Inputs<'a> {
+    pub(in crate::gemm) rows: usize,
+    pub(in crate::gemm) x: &'a [f32],
+}
+
+/// Weights in panels of tiles.
+#[derive(Clone, Copy)]
+pub(in crate::gemm) struct Weights<'a> {
+    pub(in crate::gemm) n: usize,
+    pub(in crate::gemm) k: usize,
+    pub(in crate::gemm) panels: &'a [u8],
+    /// Of bytes, what each column's sums are multiplied by.
+    pub(in crate::gemm) scales: &'a [f32],
+}
+
+/// `y = act(x·Wᵀ + bias) + residual`, with `before = x·Wᵀ + bias`; see [`gemm`](crate::gemm()).
+pub(in crate::gemm) fn gemm<O: Rows + Sums>(
+    exec: &Exec,
+    amx: Amx,
+    Inputs { rows, x }: Inputs<'_>,
+    weights: Weights<'_>,
+    epilogue: Epilogue<'_>,
+    before: Option<&mut [f32]>,
+    y: &mut [f32],
+) {
+    let k = weights.k;
+    let steps = k.div_ceil(O::STEP);
+    let strips = rows.div_ceil(BLOCK);
+    let strip_bytes = steps * O::STEP_BYTES;
+    let words = strips * strip_bytes / size_of::<f32>();
+    with_words(words + rows, |room| {
+        let (packed, notes) = room.split_at_mut(words);
+        if k > 0 {
+            pack::<O>(exec, amx, x, k, (packed, strip_bytes), notes);
+        }
+        let plan = Plan::new(exec.threads(), strips, weights.n.div_ceil(BLOCK), steps * O::PARTS);
+        let (y, before) = (SharedMut::new(y), before.map(SharedMut::new));
+        exec.parallel(plan.row_blocks * plan.groups, |task| {
+            amx.run(Task::<O> {
+                rows,
+                strips: plan.strips_of(task / plan.groups),
+                panels: plan.panels_of(task % plan.groups),
+                steps,
+                x,
+                packed,
+                notes,
+                weights,
+                finish: Finish {
+                    epilogue,
+                    earlier: false,
+                    before: before.as_ref(),
+                    y: &y,
+                },
+                operand: PhantomData,
+            });
+        });
+    });
+}
+
+/// Packs all rows, a note on each into `notes`.
+fn pack<O: Rows>(
+    exec: &Exec,
+    amx: Amx,
+    x: &[f32],
+    k: usize,
+    (packed, strip_bytes): (&mut [f32], usize),
+    notes: &mut [f32],
+) {
+    let rows = notes.len();
+    let words = strip_bytes / size_of::<f32>();
+    let (packed, notes) = (SharedMut::new(packed), SharedMut::new(notes));
+    exec.for_ranges(rows.div_ceil(BLOCK), 2 * BLOCK * k, |strips| {
+        for strip in strips {
+            let of = strip * BLOCK..rows.min((strip + 1) * BLOCK);
+            // SAFETY: each strip is packed once.
+            let (to, notes) = unsafe {
+                let to = packed.slice(strip * words..(strip + 1) * words);
+                (to, notes.slice(of.clone()))
+            };
+            amx.vectors().vectorize(PackStrip::<O> {
+                x: &x[of.start * k..of.end * k],
+                k,
+                // SAFETY: any bytes of f32 words are bytes.
+                strip: unsafe {
+                    std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), strip_bytes)
+                },
+                notes,
+                operand: PhantomData,
+            });
+        }
+    });
+}
+
+/// How a product is cut into tasks.
+struct Plan {
+    strips: usize,
+    strips_each: usize,
+    row_blocks: usize,
+    panels: usize,
+    panels_each: usize,
+    groups: usize,
+}
+
+impl Plan {
+    /// For steps of K that take tiles of one part each.
+    fn new(threads: usize, strips: usize, panels: usize, steps: usize) -> Self {
+        let wanted = match threads {
+            1 => 1,
+            // Several tasks a thread: one that the system holds up does not hold up the rest.
+            _ => (4 * threads).min(strips * panels * steps / LEAST_STEPS).max(1),
+        };
+        let strip_bytes = steps.max(1) * BLOCK * LINE;
+        let most = (STRIPS_BYTES / strip_bytes).clamp(LEAST_STRIPS, MOST_STRIPS);
+        let strips_each = strips.div_ceil(strips.div_ceil(most));
+        let row_blocks = strips.div_ceil(strips_each);
+        let groups = wanted.div_ceil(row_blocks).clamp(1, panels);
+        let panels_each = panels.div_ceil(groups);
+        Self {
+            strips,
+            strips_each,
+            row_blocks,
+            panels,
+            panels_each,
+            groups: panels.div_ceil(panels_each),
+        }
+    }
+
+    fn strips_of(&self, block: usize) -> Range<usize> {
+        block * self.strips_each..self.strips.min((block + 1) * self.strips_each)
+    }
+
+    fn panels_of(&self, group: usize) -> Range<usize> {
+        group * self.panels_each..self.panels.min((group + 1) * self.panels_each)
+    }
+}
+
+/// A task.
+pub(in crate::gemm) struct Task<'a, O> {
+    /// Rows of the product.
+    rows: usize,
+    strips: Range<usize>,
+    panels: Range<usize>,
+    /// Steps of K.
+    steps: usize,
+    x: &'a [f32],
+    packed: &'a [f32],
+    notes: &'a [f32],
+    weights: Weights<'a>,
+    finish: Finish<'a>,
+    operand: PhantomData<O>,
+}
+
+/// A block whose sums wait for their last pass: its rows from `next` on.
+struct Waiting {
+    next: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<O: Rows + Sums> TileKernel for Task<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, tiles: &Tiles, simd: S) {
+        let mut sums = [BlockSums::new(), BlockSums::new()];
+        let [before, current] = &mut sums;
+        let (mut before, mut current) = (before, current);
+        let mut waiting = Waiting {
+            next: 0,
+            rows: 0..0,
+            columns: 0..0,
+        };
+        for panel in self.panels.clone() {
+            for strip in self.strips.clone() {
+                let rows = strip * BLOCK..self.rows.min((strip + 1) * BLOCK);
+                if rows.len() > TILE_ROWS {
+                    self.multiply::<S, false>(tiles, simd, (strip, panel), before, &mut waiting);
+                } else {
+                    self.multiply::<S, true>(tiles, simd, (strip, panel), before, &mut waiting);
+                }
+                self.finish(simd, before, &mut waiting, BLOCK);
+                tiles.store(current);
+                std::mem::swap(&mut before, &mut current);
+                waiting = Waiting {
+                    next: rows.start,
+                    rows,
+                    columns: panel * BLOCK..self.weights.n.min((panel + 1) * BLOCK),
+                };
+            }
+        }
+        self.finish(simd, before, &mut waiting, BLOCK);
+    }
+}
+
+impl<O: Rows + Sums> Task<'_, O> {
+    /// Multiplies a strip with a panel, and gives a waiting block its last pass meanwhile.
+    #[inline(always)]
+    fn multiply<S: Simd, const HALF: bool>(
+        &self,
+        tiles: &Tiles,
+        simd: S,
+        (strip, panel): (usize, usize),
+        sums: &mut BlockSums,
+        waiting: &mut Waiting,
+    ) {
+        let bytes = self.steps * O::STEP_BYTES;
+        let packed = &self.packed[strip * bytes / size_of::<f32>()..][..bytes / size_of::<f32>()];
+        let columns = &self.weights.panels[panel * bytes..][..bytes];
+        let (mut a, mut b) = (packed.as_ptr().cast::<u8>(), columns.as_ptr());
+        // The next panel is read from afar after the last strip: each strip asks for its share.
+        let share = O::STEP_BYTES / LINE;
+        let each = share.div_ceil(self.strips.len());
+        let mut ahead = b.wrapping_add(bytes + (strip - self.strips.start) * self.steps * each * LINE);
+        let rows = waiting.rows.len().div_ceil(self.steps.max(1));
+        tiles.clear();
+        for _ in 0..self.steps {
+            // SAFETY: the slices above have as many steps.
+            unsafe { O::multiply::<HALF>(tiles, a, b) }
+            a = a.wrapping_add(O::STEP_BYTES);
+            b = b.wrapping_add(O::STEP_BYTES);
+            for _ in 0..each {
+                simd.prefetch_l2(ahead.cast());
+                ahead = ahead.wrapping_add(LINE);
+            }
+            self.finish(simd, sums, waiting, rows);
+        }
+    }
+
+    /// The last pass over at most `count` rows that wait for it.
+    #[inline(always)]
+    fn finish<S: Simd>(
+        &self,
+        simd: S,
+        sums: &mut BlockSums,
+        waiting: &mut Waiting,
+        count: usize,
+    ) {
+        let end = waiting.rows.end.min(waiting.next + count);
+        while waiting.next < end {
+            let row = waiting.next;
+            let at = (row - waiting.rows.start) * BLOCK;
+            let sums = &mut sums.0[at..at + BLOCK];
+            let columns = waiting.columns.clone();
+            O::values(simd, self, row, columns.clone(), sums);
+            let place = Place {
+                rows: row..row + 1,
+                columns,
+                n: self.weights.n,
+            };
+            // SAFETY: tasks cover different rows or columns of the product, and no slice outlives a call.
+            unsafe { self.finish.tile(simd, (sums, BLOCK), &place) }
+            waiting.next += 1;
+        }
+    }
+}
+
+/// What becomes of the sums of a row.
+pub(in crate::gemm) trait Sums: Operand {
+    /// Turns the sums of a row's columns into values.
+    #[inline(always)]
+    fn values<S: Simd, O>(
+        _simd: S,
+        _task: &Task<'_, O>,
+        _row: usize,
+        _columns: Range<usize>,
+        _sums: &mut [f32],
+    ) {
+    }
+}
+
+impl Sums for Bf16 {}
+
+impl Sums for Int8 {
+    #[inline(always)]
+    fn values<S: Simd, O>(
+        _simd: S,
+        task: &Task<'_, O>,
+        row: usize,
+        columns: Range<usize>,
+        sums: &mut [f32],
+    ) {
+        let scales = &task.weights.scales[columns];
+        let scale_of_row = task.notes[row];
+        for (sum, &scale) in sums.iter_mut().zip(scales) {
+            let whole = sum.to_bits().cast_signed();
+            *sum = whole as f32 * (scale_of_row * scale);
+        }
+    }
+}
+
+impl Sums for Halves {
+    /// Rows beyond what halves hold are multiplied with the weights one by one.
+    #[inline(always)]
+    fn values<S: Simd, O>(
+        _simd: S,
+        task: &Task<'_, O>,
+        row: usize,
+        columns: Range<usize>,
+        sums: &mut [f32],
+    ) {
+        if task.notes[row] != 0.0 {
+            task.one_by_one(row, columns, sums);
+        }
+    }
+}
+
+impl<O> Task<'_, O> {
+    /// The sums of a row's columns by f32 multiply-adds, of weights in halves.
+    #[cold]
+    fn one_by_one(&self, row: usize, columns: Range<usize>, sums: &mut [f32]) {
+        let k = self.weights.k;
+        let x = &self.x[row * k..][..k];
+        let bytes = self.steps * Halves::STEP_BYTES;
+        let panel = &self.weights.panels[columns.start / BLOCK * bytes..][..bytes];
+        for (column, sum) in sums[..columns.len()].iter_mut().enumerate() {
+            *sum = (0..k).fold(0.0, |sum, k| {
+                let step = &panel[k / Halves::STEP * Halves::STEP_BYTES..];
+                let pair = k % Halves::STEP / 2;
+                let at = column / TILE_ROWS * TILE_BYTES
+                    + pair * ROW_BYTES
+                    + column % TILE_ROWS * size_of::<f32>()
+                    + k % 2 * size_of::<u16>();
+                let half = |at: usize| half::bf16::from_le_bytes([step[at], step[at + 1]]).to_f32();
+                x[k].mul_add(half(at) + half(2 * TILE_BYTES + at), sum)
+            });
+        }
+    }
+}
