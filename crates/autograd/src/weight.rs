@@ -82,7 +82,7 @@ impl QuantizedWeight {
         match self {
             Self::Int8(weight) => (Operands::Int8, weight.isa()),
             Self::LowBit(weight) => match weight.format() {
-                PackedFormat::F32 => (Operands::LowBit, weight.isa()),
+                PackedFormat::F32 | PackedFormat::F32Strict => (Operands::LowBit, weight.isa()),
                 PackedFormat::Bf16 => (Operands::Bf16, weight.isa()),
             },
             Self::Binary(weight) => (Operands::Binary, weight.isa()),
@@ -254,7 +254,7 @@ impl LinearWeight {
             // Parameters, and both packed forms.
             Form::Trained { .. } => {
                 let packed = match precision {
-                    Precision::F32 | Precision::Int8 => size_of::<f32>(),
+                    Precision::F32 | Precision::F32Strict | Precision::Int8 => size_of::<f32>(),
                     Precision::Bf16 => size_of::<u16>(),
                 };
                 let float = size_of::<f32>();
@@ -267,6 +267,7 @@ impl LinearWeight {
     pub(crate) fn kernel(&self, session: &Session) -> &'static str {
         let float = |format| match format {
             PackedFormat::F32 => Operands::F32,
+            PackedFormat::F32Strict => Operands::F32Strict,
             PackedFormat::Bf16 => Operands::Bf16,
         };
         let (operands, isa) = match &*self.form {

@@ -9,7 +9,7 @@ use bertha_kernels::{
 use bertha_tensor::{DType, Tensor};
 
 use super::{Float, OpInfo, differentiable};
-use crate::{AutogradError, Precision, Session, Var};
+use crate::{AutogradError, Session, Var};
 
 pub(super) const INFO: OpInfo = differentiable("attention");
 
@@ -46,7 +46,7 @@ pub fn attention(
     let isa = session.exec().isa();
     // A pass of training that is computed again for its gradients must give what the first gave.
     let again = session.is_training() || session.checkpoints();
-    let lower = session.precision() != Precision::F32 && !tracked && !again;
+    let lower = !session.precision().is_f32() && !tracked && !again;
     let rounds = lower && mask == Mask::Full && isa.multiplies_bf16();
     let kernel_name = match rounds {
         true => product_kernel(isa, Operands::Bf16),

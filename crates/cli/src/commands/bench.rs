@@ -288,6 +288,7 @@ impl Bench {
 fn peak(exec: &Exec, precision: Precision) -> Option<f64> {
     let operands = match precision {
         Precision::F32 => Operands::F32,
+        Precision::F32Strict => Operands::F32Strict,
         Precision::Bf16 => Operands::Bf16,
         Precision::Int8 => Operands::Int8,
     };
