@@ -47,7 +47,7 @@ mod team;
 pub use activation::{Activation, activate, activate_backward, gate, gate_backward};
 pub use attention::{
     AttentionDropout, AttentionGradients, AttentionInputs, AttentionShape, BlockPlan, Mask,
-    RelativeBias, Segments, Strided, attention, attention_backward, attention_bf16,
+    RelativeBias, Segments, Strided, attention, attention_backward, attention_in,
     attention_keeping, masked_attention, masked_attention_backward,
 };
 pub use bf16::{from_bf16, round_to_bf16, to_bf16};

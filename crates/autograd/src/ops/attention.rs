@@ -2,14 +2,13 @@
 //! for each query and head, not the weights: those are computed again.
 
 use bertha_kernels::{
-    AttentionDropout, AttentionGradients, AttentionShape, Mask, Operands, Segments, Strided,
-    attention as kernel, attention_backward, attention_bf16, attention_keeping, product_kernel,
-    reference,
+    AttentionDropout, AttentionGradients, AttentionShape, Mask, Operands, PackedFormat, Segments,
+    Strided, attention_backward, attention_in, attention_keeping, product_kernel, reference,
 };
 use bertha_tensor::{DType, Tensor};
 
 use super::{Float, OpInfo, differentiable};
-use crate::{AutogradError, Session, Var};
+use crate::{AutogradError, Precision, Session, Var};
 
 pub(super) const INFO: OpInfo = differentiable("attention");
 
@@ -46,11 +45,15 @@ pub fn attention(
     let isa = session.exec().isa();
     // A pass of training that is computed again for its gradients must give what the first gave.
     let again = session.is_training() || session.checkpoints();
-    let lower = !session.precision().is_f32() && !tracked && !again;
-    let rounds = lower && mask == Mask::Full && isa.multiplies_bf16();
-    let kernel_name = match rounds {
-        true => product_kernel(isa, Operands::Bf16),
-        false => isa.name(),
+    let precision = match session.precision() {
+        _ if tracked || again || mask != Mask::Full => PackedFormat::F32Strict,
+        Precision::Int8 => PackedFormat::Bf16,
+        precision => precision.packed_format(),
+    };
+    let kernel_name = match precision {
+        PackedFormat::Bf16 => product_kernel(isa, Operands::Bf16),
+        PackedFormat::F32 => product_kernel(isa, Operands::F32),
+        PackedFormat::F32Strict => isa.name(),
     };
     INFO.tell(session, kernel_name, 0);
     let segments = Segments { cu_seqlens };
@@ -118,9 +121,18 @@ pub fn attention(
     let [q, k, v] = split(values.as_slice()?, hidden);
     let Some((to, saved)) = target.zip(saved) else {
         let values = out.as_mut_slice()?;
-        let kernel = if rounds { attention_bf16 } else { kernel };
         match &dropout {
-            None => kernel(session.exec(), q, k, v, segments, mask, shape, values),
+            None => attention_in(
+                session.exec(),
+                precision,
+                q,
+                k,
+                v,
+                segments,
+                mask,
+                shape,
+                values,
+            ),
             // Dropout without a gradient: the statistics go unused.
             Some(_) => {
                 let mut lse = session.scratch(&[tokens, shape.heads])?;

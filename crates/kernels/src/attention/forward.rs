@@ -13,6 +13,8 @@
 
 mod bf16;
 mod pattern;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use pattern::{AttentionInputs, masked_attention};
 
@@ -24,6 +26,7 @@ use super::{AttentionShape, Mask, Segments, Strided, check, row};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
+use crate::gemm::PackedFormat;
 use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{
     Dot, F32Word, MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows,
@@ -66,20 +69,22 @@ pub fn attention(
         segments,
         mask,
         shape,
-        (None, false),
+        (None, PackedFormat::F32Strict),
         None,
         out,
     );
 }
 
-/// [`attention`] of operands, and weights, rounded to bf16 where the machine multiplies that and a query sees all keys; elsewhere
-/// it is [`attention`]. Sums and the softmax are f32.
+/// [`attention`] whose products are of a precision, where a query sees all keys: f32 within its contract, by which it may run in a
+/// matrix unit (what is not finite then gives NaN), or bf16 where the machine multiplies that. Elsewhere it is [`attention`].
+/// Sums and the softmax are f32.
 ///
 /// # Panics
 /// As [`attention`].
 #[allow(clippy::too_many_arguments)]
-pub fn attention_bf16(
+pub fn attention_in(
     exec: &Exec,
+    precision: PackedFormat,
     q: Strided<'_>,
     k: Strided<'_>,
     v: Strided<'_>,
@@ -88,7 +93,6 @@ pub fn attention_bf16(
     shape: AttentionShape,
     out: &mut [f32],
 ) {
-    let pairs = exec.isa().multiplies_bf16();
     run(
         exec,
         q,
@@ -97,7 +101,7 @@ pub fn attention_bf16(
         segments,
         mask,
         shape,
-        (None, pairs),
+        (None, precision),
         None,
         out,
     );
@@ -130,7 +134,7 @@ pub fn attention_keeping(
         segments,
         mask,
         shape,
-        (dropout, false),
+        (dropout, PackedFormat::F32Strict),
         Some(lse),
         out,
     );
@@ -145,7 +149,7 @@ fn run(
     segments: Segments<'_>,
     mask: Mask,
     shape: AttentionShape,
-    (dropout, pairs): (Option<&AttentionDropout<'_>>, bool),
+    (dropout, precision): (Option<&AttentionDropout<'_>>, PackedFormat),
     lse: Option<&mut [f32]>,
     out: &mut [f32],
 ) {
@@ -197,9 +201,14 @@ fn run(
                 lse: lse.as_ref(),
                 scratch,
             };
-            match pairs {
-                true => exec.isa().run_bf16(bf16::Pairs(head)),
-                false => exec.isa().run(head),
+            let isa = exec.isa();
+            #[cfg(target_arch = "x86_64")]
+            if let Some(amx) = isa.amx().filter(|_| precision != PackedFormat::F32Strict) {
+                return tiles::run(amx, precision, head);
+            }
+            match precision {
+                PackedFormat::Bf16 if isa.multiplies_bf16() => isa.run_bf16(bf16::Pairs(head)),
+                _ => isa.run(head),
             }
         });
     });
@@ -225,6 +234,8 @@ struct Scratch {
     factors: AlignedFloats,
     /// Rows of pairs of bf16, before they are turned.
     rounded: AlignedFloats,
+    /// A block's powers as tiles.
+    powers: AlignedFloats,
 }
 
 impl Scratch {
@@ -238,6 +249,7 @@ impl Scratch {
             sums: empty(),
             factors: empty(),
             rounded: empty(),
+            powers: empty(),
         }
     }
 }

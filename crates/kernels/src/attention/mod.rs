@@ -16,9 +16,7 @@ mod training_tests;
 
 pub use backward::{AttentionGradients, attention_backward, masked_attention_backward};
 pub use dropout::AttentionDropout;
-pub use forward::{
-    AttentionInputs, attention, attention_bf16, attention_keeping, masked_attention,
-};
+pub use forward::{AttentionInputs, attention, attention_in, attention_keeping, masked_attention};
 pub use mask::{BlockPlan, Mask, RelativeBias};
 
 /// Rows of values inside a wider buffer: row `t` starts at `t · stride`.

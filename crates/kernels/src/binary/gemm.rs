@@ -140,7 +140,9 @@ fn pack_rows(exec: &Exec, rows: usize, x: &[f32], k: usize, bits: &mut [u64]) {
             Tier::Portable(_) => pack_signs(x, k, bits),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tokens prove AVX2.
-            Tier::Avx2(_) | Tier::Avx512(_) | Tier::Amx(_) => unsafe { avx2::pack_signs(x, k, bits) },
+            Tier::Avx2(_) | Tier::Avx512(_) | Tier::Amx(_) => unsafe {
+                avx2::pack_signs(x, k, bits)
+            },
         }
     });
 }

@@ -23,12 +23,14 @@ pub(super) fn differing(
         // SAFETY: the token proves AVX2; the assertion the lengths.
         Tier::Avx2(_) => unsafe { avx2::differing(x, words, panel, (sums, width)) },
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512(_) | Tier::Amx(_) => match std::arch::is_x86_feature_detected!("avx512vpopcntdq") {
-            // SAFETY: both were detected; the assertion proves the lengths.
-            true => unsafe { avx512::differing(x, words, panel, (sums, width)) },
-            // SAFETY: AVX-512 comes with AVX2; the assertion proves the lengths.
-            false => unsafe { avx2::differing(x, words, panel, (sums, width)) },
-        },
+        Tier::Avx512(_) | Tier::Amx(_) => {
+            match std::arch::is_x86_feature_detected!("avx512vpopcntdq") {
+                // SAFETY: both were detected; the assertion proves the lengths.
+                true => unsafe { avx512::differing(x, words, panel, (sums, width)) },
+                // SAFETY: AVX-512 comes with AVX2; the assertion proves the lengths.
+                false => unsafe { avx2::differing(x, words, panel, (sums, width)) },
+            }
+        }
     }
 }
 

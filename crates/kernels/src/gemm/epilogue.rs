@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::tile::tile_columns;
 use crate::Activation;
 use crate::activation::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
 use crate::exec::SharedMut;
@@ -163,9 +162,9 @@ pub(super) unsafe fn put_sums<S: Simd>(
         let sums = &tile[r * width..][..columns.len()];
         // SAFETY: the caller's promise.
         let y = unsafe { y.slice(at..at + columns.len()) };
-        if y.len() == tile_columns::<S>() {
+        if y.len() == width {
             let mut i = 0;
-            while i < tile_columns::<S>() {
+            while i < width {
                 let mut v = simd.load(&sums[i..]);
                 if add {
                     v = simd.add(simd.load(&y[i..]), v);

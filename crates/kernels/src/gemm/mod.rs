@@ -16,7 +16,7 @@
 //! - `reference`: three loops.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+pub(crate) mod amx;
 mod column_sums;
 pub(crate) mod driver;
 mod epilogue;

@@ -10,17 +10,18 @@ use std::ops::Range;
 use super::rows::{PackStrip, Rows};
 use crate::Exec;
 use crate::amx::{
-    Amx, BLOCK, Bf16, BlockSums, Halves, Int8, Operand, ROW_BYTES, TILE_BYTES, TILE_ROWS, TileKernel, Tiles,
+    Amx, BLOCK, Bf16, BlockSums, Halves, Int8, Operand, ROW_BYTES, TILE_BYTES, TILE_ROWS,
+    TileKernel, Tiles,
 };
 use crate::exec::SharedMut;
-use crate::gemm::epilogue::{Epilogue, Finish, Place};
+use crate::gemm::epilogue::{Epilogue, Finish, Place, put_sums};
 use crate::gemm::with_words;
 use crate::simd::Simd;
 
-/// Bytes of packed rows in a task: with a panel and what is written they stay in L2.
+/// Bytes of packed rows in a block of K of a task: with a panel's part and what is written they stay in L2.
 const STRIPS_BYTES: usize = 1 << 20;
 
-/// Strips of a task, at the least where there are more: each task reads its panels once.
+/// Strips of a task, at the least where there are more: each task reads its panels once. K is cut for their sake.
 const LEAST_STRIPS: usize = 8;
 
 /// The most strips of a task.
@@ -69,7 +70,14 @@ pub(in crate::gemm) fn gemm<O: Rows + Sums>(
         if k > 0 {
             pack::<O>(exec, amx, x, k, (packed, strip_bytes), notes);
         }
-        let plan = Plan::new(exec.threads(), strips, weights.n.div_ceil(BLOCK), steps * O::PARTS);
+        let block = match O::SUMS_ARE_F32 {
+            true => STRIPS_BYTES / (LEAST_STRIPS * O::STEP_BYTES),
+            // Sums of whole numbers cannot be taken up again where they were f32.
+            false => usize::MAX,
+        };
+        let depth = steps.div_ceil(steps.div_ceil(block).max(1));
+        let panels = weights.n.div_ceil(BLOCK);
+        let plan = Plan::new(exec.threads(), strips, panels, (steps, depth * O::PARTS));
         let (y, before) = (SharedMut::new(y), before.map(SharedMut::new));
         exec.parallel(plan.row_blocks * plan.groups, |task| {
             amx.run(Task::<O> {
@@ -77,13 +85,14 @@ pub(in crate::gemm) fn gemm<O: Rows + Sums>(
                 strips: plan.strips_of(task / plan.groups),
                 panels: plan.panels_of(task % plan.groups),
                 steps,
+                depth,
                 x,
                 packed,
                 notes,
                 weights,
                 finish: Finish {
                     epilogue,
-                    earlier: false,
+                    earlier: steps > depth,
                     before: before.as_ref(),
                     y: &y,
                 },
@@ -138,14 +147,16 @@ struct Plan {
 }
 
 impl Plan {
-    /// For steps of K that take tiles of one part each.
-    fn new(threads: usize, strips: usize, panels: usize, steps: usize) -> Self {
+    /// For steps of K, of which a block has `depth` tiles.
+    fn new(threads: usize, strips: usize, panels: usize, (steps, depth): (usize, usize)) -> Self {
         let wanted = match threads {
             1 => 1,
             // Several tasks a thread: one that the system holds up does not hold up the rest.
-            _ => (4 * threads).min(strips * panels * steps / LEAST_STEPS).max(1),
+            _ => (4 * threads)
+                .min(strips * panels * steps / LEAST_STEPS)
+                .max(1),
         };
-        let strip_bytes = steps.max(1) * BLOCK * LINE;
+        let strip_bytes = depth.max(1) * 2 * TILE_BYTES;
         let most = (STRIPS_BYTES / strip_bytes).clamp(LEAST_STRIPS, MOST_STRIPS);
         let strips_each = strips.div_ceil(strips.div_ceil(most));
         let row_blocks = strips.div_ceil(strips_each);
@@ -176,8 +187,9 @@ pub(in crate::gemm) struct Task<'a, O> {
     rows: usize,
     strips: Range<usize>,
     panels: Range<usize>,
-    /// Steps of K.
+    /// Steps of K, and of a block of it.
     steps: usize,
+    depth: usize,
     x: &'a [f32],
     packed: &'a [f32],
     notes: &'a [f32],
@@ -186,11 +198,12 @@ pub(in crate::gemm) struct Task<'a, O> {
     operand: PhantomData<O>,
 }
 
-/// A block whose sums wait for their last pass: its rows from `next` on.
-struct Waiting {
+/// Sums that wait to be put into the product: rows from `next` on, of the steps of a block of K.
+pub(in crate::gemm) struct Waiting {
     next: usize,
     rows: Range<usize>,
     columns: Range<usize>,
+    steps: Range<usize>,
 }
 
 impl<O: Rows + Sums> TileKernel for Task<'_, O> {
@@ -205,23 +218,38 @@ impl<O: Rows + Sums> TileKernel for Task<'_, O> {
             next: 0,
             rows: 0..0,
             columns: 0..0,
+            steps: 0..0,
         };
-        for panel in self.panels.clone() {
-            for strip in self.strips.clone() {
-                let rows = strip * BLOCK..self.rows.min((strip + 1) * BLOCK);
-                if rows.len() > TILE_ROWS {
-                    self.multiply::<S, false>(tiles, simd, (strip, panel), before, &mut waiting);
-                } else {
-                    self.multiply::<S, true>(tiles, simd, (strip, panel), before, &mut waiting);
+        let mut start = 0;
+        // Once where there are no steps at all, for what the last pass adds.
+        while start < self.steps.max(1) {
+            let steps = start..self.steps.min(start + self.depth.max(1));
+            start += self.depth.max(1);
+            for panel in self.panels.clone() {
+                for strip in self.strips.clone() {
+                    let rows = strip * BLOCK..self.rows.min((strip + 1) * BLOCK);
+                    let columns = panel * BLOCK..self.weights.n.min((panel + 1) * BLOCK);
+                    for row in rows.clone() {
+                        let at = self.finish.y.address(row * self.weights.n + columns.start);
+                        simd.prefetch(at);
+                        simd.prefetch(at.wrapping_add(TILE_ROWS));
+                    }
+                    let place = (strip, panel);
+                    if rows.len() > TILE_ROWS {
+                        self.multiply::<S, false>(tiles, simd, place, &steps, before, &mut waiting);
+                    } else {
+                        self.multiply::<S, true>(tiles, simd, place, &steps, before, &mut waiting);
+                    }
+                    self.finish(simd, before, &mut waiting, BLOCK);
+                    tiles.store(current);
+                    std::mem::swap(&mut before, &mut current);
+                    waiting = Waiting {
+                        next: rows.start,
+                        rows,
+                        columns,
+                        steps: steps.clone(),
+                    };
                 }
-                self.finish(simd, before, &mut waiting, BLOCK);
-                tiles.store(current);
-                std::mem::swap(&mut before, &mut current);
-                waiting = Waiting {
-                    next: rows.start,
-                    rows,
-                    columns: panel * BLOCK..self.weights.n.min((panel + 1) * BLOCK),
-                };
             }
         }
         self.finish(simd, before, &mut waiting, BLOCK);
@@ -229,28 +257,30 @@ impl<O: Rows + Sums> TileKernel for Task<'_, O> {
 }
 
 impl<O: Rows + Sums> Task<'_, O> {
-    /// Multiplies a strip with a panel, and gives a waiting block its last pass meanwhile.
+    /// Multiplies a strip with a panel in a block of K, and puts sums that wait into the product meanwhile.
     #[inline(always)]
     fn multiply<S: Simd, const HALF: bool>(
         &self,
         tiles: &Tiles,
         simd: S,
         (strip, panel): (usize, usize),
+        steps: &Range<usize>,
         sums: &mut BlockSums,
         waiting: &mut Waiting,
     ) {
-        let bytes = self.steps * O::STEP_BYTES;
+        let (bytes, skipped) = (self.steps * O::STEP_BYTES, steps.start * O::STEP_BYTES);
         let packed = &self.packed[strip * bytes / size_of::<f32>()..][..bytes / size_of::<f32>()];
         let columns = &self.weights.panels[panel * bytes..][..bytes];
-        let (mut a, mut b) = (packed.as_ptr().cast::<u8>(), columns.as_ptr());
-        // The next panel is read from afar after the last strip: each strip asks for its share.
-        let share = O::STEP_BYTES / LINE;
-        let each = share.div_ceil(self.strips.len());
-        let mut ahead = b.wrapping_add(bytes + (strip - self.strips.start) * self.steps * each * LINE);
-        let rows = waiting.rows.len().div_ceil(self.steps.max(1));
+        let mut a = packed.as_ptr().cast::<u8>().wrapping_add(skipped);
+        let mut b = columns.as_ptr().wrapping_add(skipped);
+        // The next panel's part is read from afar after the last strip: each strip asks for its share.
+        let each = (O::STEP_BYTES / LINE).div_ceil(self.strips.len());
+        let share = (strip - self.strips.start) * steps.len() * each * LINE;
+        let mut ahead = b.wrapping_add(bytes + share);
+        let rows = waiting.rows.len().div_ceil(steps.len().max(1));
         tiles.clear();
-        for _ in 0..self.steps {
-            // SAFETY: the slices above have as many steps.
+        for _ in steps.clone() {
+            // SAFETY: the slices above have all steps.
             unsafe { O::multiply::<HALF>(tiles, a, b) }
             a = a.wrapping_add(O::STEP_BYTES);
             b = b.wrapping_add(O::STEP_BYTES);
@@ -262,29 +292,29 @@ impl<O: Rows + Sums> Task<'_, O> {
         }
     }
 
-    /// The last pass over at most `count` rows that wait for it.
+    /// Puts at most `count` rows of sums that wait into the product, of the last block of K with the last pass.
     #[inline(always)]
-    fn finish<S: Simd>(
-        &self,
-        simd: S,
-        sums: &mut BlockSums,
-        waiting: &mut Waiting,
-        count: usize,
-    ) {
+    fn finish<S: Simd>(&self, simd: S, sums: &mut BlockSums, waiting: &mut Waiting, count: usize) {
         let end = waiting.rows.end.min(waiting.next + count);
         while waiting.next < end {
             let row = waiting.next;
             let at = (row - waiting.rows.start) * BLOCK;
             let sums = &mut sums.0[at..at + BLOCK];
-            let columns = waiting.columns.clone();
-            O::values(simd, self, row, columns.clone(), sums);
+            O::values(self, row, waiting, sums);
             let place = Place {
                 rows: row..row + 1,
-                columns,
+                columns: waiting.columns.clone(),
                 n: self.weights.n,
             };
+            let sums = (&*sums, BLOCK);
             // SAFETY: tasks cover different rows or columns of the product, and no slice outlives a call.
-            unsafe { self.finish.tile(simd, (sums, BLOCK), &place) }
+            unsafe {
+                if waiting.steps.end == self.steps {
+                    self.finish.tile(simd, sums, &place);
+                } else {
+                    put_sums(simd, sums, &place, waiting.steps.start > 0, self.finish.y);
+                }
+            }
             waiting.next += 1;
         }
     }
@@ -292,30 +322,22 @@ impl<O: Rows + Sums> Task<'_, O> {
 
 /// What becomes of the sums of a row.
 pub(in crate::gemm) trait Sums: Operand {
+    /// Whether sums of a part of K are f32, to which those of the next can be added.
+    const SUMS_ARE_F32: bool = true;
+
     /// Turns the sums of a row's columns into values.
     #[inline(always)]
-    fn values<S: Simd, O>(
-        _simd: S,
-        _task: &Task<'_, O>,
-        _row: usize,
-        _columns: Range<usize>,
-        _sums: &mut [f32],
-    ) {
-    }
+    fn values<O>(_task: &Task<'_, O>, _row: usize, _of: &Waiting, _sums: &mut [f32]) {}
 }
 
 impl Sums for Bf16 {}
 
 impl Sums for Int8 {
+    const SUMS_ARE_F32: bool = false;
+
     #[inline(always)]
-    fn values<S: Simd, O>(
-        _simd: S,
-        task: &Task<'_, O>,
-        row: usize,
-        columns: Range<usize>,
-        sums: &mut [f32],
-    ) {
-        let scales = &task.weights.scales[columns];
+    fn values<O>(task: &Task<'_, O>, row: usize, of: &Waiting, sums: &mut [f32]) {
+        let scales = &task.weights.scales[of.columns.clone()];
         let scale_of_row = task.notes[row];
         for (sum, &scale) in sums.iter_mut().zip(scales) {
             let whole = sum.to_bits().cast_signed();
@@ -327,29 +349,24 @@ impl Sums for Int8 {
 impl Sums for Halves {
     /// Rows beyond what halves hold are multiplied with the weights one by one.
     #[inline(always)]
-    fn values<S: Simd, O>(
-        _simd: S,
-        task: &Task<'_, O>,
-        row: usize,
-        columns: Range<usize>,
-        sums: &mut [f32],
-    ) {
+    fn values<O>(task: &Task<'_, O>, row: usize, of: &Waiting, sums: &mut [f32]) {
         if task.notes[row] != 0.0 {
-            task.one_by_one(row, columns, sums);
+            task.one_by_one(row, of, sums);
         }
     }
 }
 
 impl<O> Task<'_, O> {
-    /// The sums of a row's columns by f32 multiply-adds, of weights in halves.
+    /// The sums of a row by f32 multiply-adds, of weights in halves.
     #[cold]
-    fn one_by_one(&self, row: usize, columns: Range<usize>, sums: &mut [f32]) {
+    fn one_by_one(&self, row: usize, of: &Waiting, sums: &mut [f32]) {
         let k = self.weights.k;
         let x = &self.x[row * k..][..k];
         let bytes = self.steps * Halves::STEP_BYTES;
-        let panel = &self.weights.panels[columns.start / BLOCK * bytes..][..bytes];
-        for (column, sum) in sums[..columns.len()].iter_mut().enumerate() {
-            *sum = (0..k).fold(0.0, |sum, k| {
+        let panel = &self.weights.panels[of.columns.start / BLOCK * bytes..][..bytes];
+        let ks = of.steps.start * Halves::STEP..k.min(of.steps.end * Halves::STEP);
+        for (column, sum) in sums[..of.columns.len()].iter_mut().enumerate() {
+            *sum = ks.clone().fold(0.0, |sum, k| {
                 let step = &panel[k / Halves::STEP * Halves::STEP_BYTES..];
                 let pair = k % Halves::STEP / 2;
                 let at = column / TILE_ROWS * TILE_BYTES

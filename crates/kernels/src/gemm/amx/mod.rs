@@ -18,5 +18,7 @@ mod rows;
 mod tests;
 
 pub(super) use driver::{Inputs, Weights, gemm};
-pub(super) use panels::{PackTiles, panel_bytes};
+pub(crate) use panels::PackTiles;
+pub(super) use panels::panel_bytes;
+pub(crate) use rows::Rows;
 pub(super) use rows::plain_weights;

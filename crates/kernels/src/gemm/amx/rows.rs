@@ -34,20 +34,15 @@ pub(crate) trait Rows: Operand {
 impl Rows for Bf16 {
     #[inline(always)]
     unsafe fn pack<S: Simd>(simd: S, row: &[f32], mut to: *mut u8) -> f32 {
-        let chunks = row.chunks_exact(Self::STEP);
-        let rest = chunks.remainder();
-        let put = |chunk: &[f32], to: *mut u8| {
-            for i in (0..Self::STEP).step_by(S::LANES) {
-                // SAFETY: a row of a tile has room for a step's values.
-                unsafe { simd.store_bf16(to.add(2 * i).cast(), simd.load(&chunk[i..])) }
-            }
-        };
+        let (chunks, rest) = row.as_chunks::<32>();
         for chunk in chunks {
-            put(chunk, to);
+            // SAFETY: a row of a tile has room for a step's values.
+            unsafe { put_bf16(simd, chunk, to) }
             to = to.wrapping_add(Self::STEP_BYTES);
         }
         if !rest.is_empty() {
-            put(&filled::<32>(rest), to);
+            // SAFETY: as above.
+            unsafe { put_bf16(simd, &filled(rest), to) }
         }
         0.0
     }
@@ -57,34 +52,18 @@ impl Rows for Halves {
     /// 1 where the row is not [`plain`], else 0.
     #[inline(always)]
     unsafe fn pack<S: Simd>(simd: S, row: &[f32], mut to: *mut u8) -> f32 {
-        let chunks = row.chunks_exact(Self::STEP);
-        let rest = chunks.remainder();
-        let mut most = simd.zero();
-        // Stays zero, but for infinities and NaN: their product with zero is NaN.
-        let mut unknown = simd.zero();
-        let mut put = |chunk: &[f32], to: *mut u8| {
-            for i in (0..Self::STEP).step_by(S::LANES) {
-                let value = simd.load(&chunk[i..]);
-                most = simd.max(simd.abs(value), most);
-                unknown = simd.mul_add(value, simd.zero(), unknown);
-                let high = simd.round_bf16(value);
-                // SAFETY: a row of a tile has room for a step's values, and the tiles of low halves follow those of high ones.
-                unsafe {
-                    simd.store_bf16(to.add(2 * i).cast(), high);
-                    let low = to.add(2 * TILE_BYTES + 2 * i);
-                    simd.store_bf16(low.cast(), simd.sub(value, high));
-                }
-            }
-        };
+        let (chunks, rest) = row.as_chunks::<32>();
+        let mut range = Range::new(simd);
         for chunk in chunks {
-            put(chunk, to);
+            // SAFETY: a row of a tile has room for a step's values, and the tiles of low halves follow those of high ones.
+            unsafe { put_halves(simd, chunk, to, &mut range) }
             to = to.wrapping_add(Self::STEP_BYTES);
         }
         if !rest.is_empty() {
-            put(&filled::<32>(rest), to);
+            // SAFETY: as above.
+            unsafe { put_halves(simd, &filled(rest), to, &mut range) }
         }
-        let known = simd.sum(unknown) == 0.0;
-        if known && plain(simd.largest(most)) { 0.0 } else { 1.0 }
+        if plain(range.largest(simd)) { 0.0 } else { 1.0 }
     }
 }
 
@@ -94,23 +73,88 @@ impl Rows for Int8 {
     unsafe fn pack<S: Simd>(_simd: S, row: &[f32], mut to: *mut u8) -> f32 {
         let scale = row_scale(row);
         let inverse = inverse(scale);
-        let chunks = row.chunks_exact(Self::STEP);
-        let rest = chunks.remainder();
-        let put = |chunk: &[f32], to: *mut u8| {
-            // SAFETY: a row of a tile.
-            let levels = unsafe { std::slice::from_raw_parts_mut(to.cast::<i8>(), ROW_BYTES) };
-            for (level_of, &x) in levels.iter_mut().zip(chunk) {
-                *level_of = level(x, inverse);
-            }
-        };
+        let (chunks, rest) = row.as_chunks::<64>();
         for chunk in chunks {
-            put(chunk, to);
+            // SAFETY: a row of a tile has room for a step's values.
+            unsafe { put_levels(chunk, inverse, to) }
             to = to.wrapping_add(Self::STEP_BYTES);
         }
         if !rest.is_empty() {
-            put(&filled::<64>(rest), to);
+            // SAFETY: as above.
+            unsafe { put_levels(&filled(rest), inverse, to) }
         }
         scale
+    }
+}
+
+/// # Safety
+/// `to` must have room for the values, rounded.
+#[inline(always)]
+unsafe fn put_bf16<S: Simd>(simd: S, chunk: &[f32; 32], to: *mut u8) {
+    let mut i = 0;
+    while i < chunk.len() {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store_bf16(to.add(2 * i).cast(), simd.load(&chunk[i..])) }
+        i += S::LANES;
+    }
+}
+
+/// # Safety
+/// `to` must have room for the values, rounded, and so must what is two tiles behind it.
+#[inline(always)]
+unsafe fn put_halves<S: Simd>(simd: S, chunk: &[f32; 32], to: *mut u8, range: &mut Range<S>) {
+    let mut i = 0;
+    while i < chunk.len() {
+        let value = simd.load(&chunk[i..]);
+        range.take(simd, value);
+        let high = simd.round_bf16(value);
+        // SAFETY: the caller's promise.
+        unsafe {
+            simd.store_bf16(to.add(2 * i).cast(), high);
+            let low = to.add(2 * TILE_BYTES + 2 * i);
+            simd.store_bf16(low.cast(), simd.sub(value, high));
+        }
+        i += S::LANES;
+    }
+}
+
+/// # Safety
+/// `to` must have room for the values as bytes.
+#[inline(always)]
+unsafe fn put_levels(chunk: &[f32; 64], inverse: f32, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    let levels = unsafe { std::slice::from_raw_parts_mut(to.cast::<i8>(), ROW_BYTES) };
+    for (to, &x) in levels.iter_mut().zip(chunk) {
+        *to = level(x, inverse);
+    }
+}
+
+/// The largest magnitude of values, and whether all are finite.
+pub(super) struct Range<S: Simd> {
+    most: S::F32,
+    /// Stays zero, but for infinities and NaN: their product with zero is NaN.
+    unknown: S::F32,
+}
+
+impl<S: Simd> Range<S> {
+    #[inline(always)]
+    pub(super) fn new(simd: S) -> Self {
+        Self {
+            most: simd.zero(),
+            unknown: simd.zero(),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn take(&mut self, simd: S, value: S::F32) {
+        self.most = simd.max(simd.abs(value), self.most);
+        self.unknown = simd.mul_add(value, simd.zero(), self.unknown);
+    }
+
+    /// The largest magnitude; NaN where a value is not finite.
+    #[inline(always)]
+    pub(super) fn largest(&self, simd: S) -> f32 {
+        simd.largest(self.most) + simd.sum(self.unknown)
     }
 }
 

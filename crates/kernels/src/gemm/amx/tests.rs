@@ -77,7 +77,11 @@ fn what_is_not_finite_stays_in_its_row_or_column() {
         x[3 * K + 5] = f32::INFINITY;
         x[20 * K] = f32::NEG_INFINITY;
         x[39 * K + K - 1] = f32::NAN;
-        for format in [PackedFormat::F32, PackedFormat::F32Strict, PackedFormat::Bf16] {
+        for format in [
+            PackedFormat::F32,
+            PackedFormat::F32Strict,
+            PackedFormat::Bf16,
+        ] {
             let (y, _) = product(isa, &x, &w, format);
             for (row, y) in y.chunks(N).enumerate() {
                 for (column, &y) in y.iter().enumerate() {
@@ -130,7 +134,10 @@ fn packing_again_finds_its_form() {
 fn bytes_are_exact_at_every_edge() {
     let all = Isa::available();
     let (k, most) = (3072, 97);
-    let q: Vec<i8> = values(most * k, 3).iter().map(|v| (v * 127.0) as i8).collect();
+    let q: Vec<i8> = values(most * k, 3)
+        .iter()
+        .map(|v| (v * 127.0) as i8)
+        .collect();
     let x = values(most * k, 4);
     for rows in [1, 15, 16, 17, 31, 32, 33, 47, 49, 97] {
         for n in [1, 16, 17, 33, 97] {
@@ -146,7 +153,10 @@ fn bytes_are_exact_at_every_edge() {
             // The portable tier takes its time for what all others do alike.
             let expected = run(all[all.len().min(2) - 1], 2);
             for &isa in all.iter().skip(1) {
-                assert!(run(isa, 1) == expected && run(isa, 2) == expected, "{isa}: {rows}, {n}");
+                assert!(
+                    run(isa, 1) == expected && run(isa, 2) == expected,
+                    "{isa}: {rows}, {n}"
+                );
             }
         }
     }

@@ -16,9 +16,9 @@ mod quantize;
 mod tests;
 
 pub(crate) use quads::Scaling;
-pub use quantize::{quantize_row_int8, quantize_rows_int8};
 #[cfg(target_arch = "x86_64")]
 pub(super) use quantize::{inverse, level, row_scale};
+pub use quantize::{quantize_row_int8, quantize_rows_int8};
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;

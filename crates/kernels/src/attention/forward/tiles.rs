@@ -1,0 +1,309 @@
+//! Attention in the tiles of AMX: for inference, over all keys.
+//!
+//! Scores of 32 queries by 32 keys are a block, with queries down; their powers are packed as rows of the second product, whose
+//! columns are those of the values. Keys are packed as rows too, and each of their tiles then turned, for the first product
+//! takes them as columns. Scores of at most 512 keys are kept at a time; the softmax is streamed over more.
+
+use std::marker::PhantomData;
+
+use super::{Head, Scratch};
+use crate::amx::{
+    Amx, BLOCK, Bf16, BlockSums, Halves, ROW_BYTES, TILE_BYTES, TILE_ROWS, TileKernel, Tiles,
+};
+use crate::attention::{Strided, row};
+use crate::gemm::PackedFormat;
+use crate::gemm::amx::{PackTiles, Rows};
+use crate::simd::math::exp;
+use crate::simd::{Kernel, Simd, copy};
+
+/// Blocks of keys whose scores are kept at a time: 64 KiB.
+const MOST_BLOCKS: usize = 16;
+
+/// f32 values, or words, of a block and of a tile.
+const BLOCK_WORDS: usize = BLOCK * BLOCK;
+const TILE_WORDS: usize = TILE_BYTES / size_of::<f32>();
+
+/// One head of a chunk of queries, without dropout.
+pub(super) fn run(amx: Amx, precision: PackedFormat, head: Head<'_>) {
+    match precision {
+        PackedFormat::Bf16 => amx.run(OnTiles::<Bf16> {
+            head,
+            operand: PhantomData,
+        }),
+        PackedFormat::F32 | PackedFormat::F32Strict => amx.run(OnTiles::<Halves> {
+            head,
+            operand: PhantomData,
+        }),
+    }
+}
+
+struct OnTiles<'a, O> {
+    head: Head<'a>,
+    operand: PhantomData<O>,
+}
+
+impl<O: Rows> TileKernel for OnTiles<'_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, tiles: &Tiles, simd: S) {
+        let head = self.head;
+        let scratch = &mut *head.scratch;
+        let dim = head.shape.head_dim;
+        let column = head.head * dim;
+        let keys = head.keys.len();
+        let step = O::STEP_BYTES / size_of::<f32>();
+        let (depth, blocks) = (dim.div_ceil(O::STEP), keys.div_ceil(BLOCK));
+        let panels = dim.div_ceil(BLOCK);
+
+        // Keys: rows of a block of them in `queries`, then turned.
+        for block in 0..blocks {
+            let first = head.keys.start + block * BLOCK;
+            let count = BLOCK.min(head.keys.end - first);
+            let rows = scratch.queries.at_least(depth * step);
+            if count < BLOCK {
+                rows.fill(0.0);
+            }
+            pack_rows::<S, O>(simd, head.k, (first, column), (count, dim), rows);
+            let turned = &mut scratch.keys.at_least(blocks * depth * step)[block * depth * step..];
+            for (from, to) in rows
+                .chunks_exact(TILE_WORDS)
+                .zip(turned.chunks_exact_mut(TILE_WORDS))
+            {
+                turn(simd, from, to);
+            }
+        }
+        // Values: 32 columns of all keys, then the next.
+        for panel in 0..panels {
+            let columns = BLOCK.min(dim - panel * BLOCK);
+            for block in 0..blocks {
+                let first = head.keys.start + block * BLOCK;
+                let count = BLOCK.min(head.keys.end - first);
+                let rows = scratch.queries.at_least(BLOCK_WORDS);
+                if count < BLOCK || columns < BLOCK {
+                    rows.fill(0.0);
+                }
+                for (r, to) in rows.chunks_exact_mut(BLOCK).take(count).enumerate() {
+                    let from = row(head.v, column + panel * BLOCK, first + r);
+                    copy(simd, &from[..columns], &mut to[..columns]);
+                }
+                let to = scratch.values.at_least(panels * blocks * step);
+                let pack = PackTiles {
+                    from: &rows[..BLOCK_WORDS],
+                    halves: O::PARTS > 1,
+                    to: &mut to[(panel * blocks + block) * step..][..step],
+                };
+                let _ = pack.run(simd);
+            }
+        }
+
+        scratch.queries.at_least(depth * step);
+        scratch.scores.at_least(MOST_BLOCKS * BLOCK_WORDS);
+        scratch.powers.at_least(MOST_BLOCKS * step);
+        scratch.sums.at_least(panels * BLOCK_WORDS);
+        let mut block = Queries {
+            scratch,
+            depth,
+            blocks,
+            keys,
+            panels,
+            scale: head.shape.scale,
+            most: [f32::NEG_INFINITY; BLOCK],
+            totals: [0.0; BLOCK],
+            factors: [0.0; BLOCK],
+            count: 0,
+        };
+        for first in head.queries.clone().step_by(BLOCK) {
+            block.count = BLOCK.min(head.queries.end - first);
+            let at = (first, column);
+            let queries = &mut *block.scratch.queries;
+            pack_rows::<S, O>(simd, head.q, at, (block.count, dim), queries);
+            if block.count > TILE_ROWS {
+                block.run::<S, O, false>(tiles, simd);
+            } else {
+                block.run::<S, O, true>(tiles, simd);
+            }
+            for r in 0..block.count {
+                let at = ((first + r) * head.shape.heads + head.head) * dim;
+                // SAFETY: tasks have different queries or heads, so their rows' parts of `out` do not overlap, and each is in
+                // one slice at a time.
+                let out = unsafe { head.out.slice(at..at + dim) };
+                block.put(simd, r, out);
+            }
+        }
+    }
+}
+
+/// Packs `count` rows of `dim` values of a head, the first at row and column `at`, into a strip.
+#[inline(always)]
+fn pack_rows<S: Simd, O: Rows>(
+    simd: S,
+    from: Strided<'_>,
+    (first, column): (usize, usize),
+    (count, dim): (usize, usize),
+    strip: &mut [f32],
+) {
+    let depth = dim.div_ceil(O::STEP);
+    assert!(size_of_val(strip) >= depth * O::STEP_BYTES && count <= BLOCK);
+    let to = strip.as_mut_ptr().cast::<u8>();
+    for r in 0..count {
+        let values = &row(from, column, first + r)[..dim];
+        let at = r / TILE_ROWS * TILE_BYTES + r % TILE_ROWS * ROW_BYTES;
+        // SAFETY: the strip has all steps of 32 rows.
+        unsafe { O::pack(simd, values, to.add(at)) };
+    }
+}
+
+/// Turns a tile of 16 rows by 16 words.
+#[inline(always)]
+fn turn<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+    assert!(from.len() == TILE_WORDS && to.len() == TILE_WORDS);
+    for (row, word) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+        // SAFETY: a tile has 16 rows of 16 words.
+        unsafe {
+            let from = from.as_ptr().add(row * TILE_ROWS + word);
+            let to = to.as_mut_ptr().add(word * TILE_ROWS + row);
+            simd.turn_8x8(from, TILE_ROWS, to, TILE_ROWS);
+        }
+    }
+}
+
+/// A block of queries, with all keys and values of their sequence packed.
+struct Queries<'a> {
+    scratch: &'a mut Scratch,
+    /// Steps of a key.
+    depth: usize,
+    /// Blocks of keys.
+    blocks: usize,
+    keys: usize,
+    /// Blocks of the values' columns.
+    panels: usize,
+    scale: f32,
+    /// Each query's largest score so far, the sum of its powers, and what those before are multiplied by.
+    most: [f32; BLOCK],
+    totals: [f32; BLOCK],
+    factors: [f32; BLOCK],
+    count: usize,
+}
+
+impl Queries<'_> {
+    /// Weighted sums of the values into `scratch.sums`, panel after panel.
+    #[inline(always)]
+    fn run<S: Simd, O: Rows, const HALF: bool>(&mut self, tiles: &Tiles, simd: S) {
+        self.most = [f32::NEG_INFINITY; BLOCK];
+        self.totals = [0.0; BLOCK];
+        let mut tile = BlockSums::new();
+        for first in (0..self.blocks).step_by(MOST_BLOCKS) {
+            let count = MOST_BLOCKS.min(self.blocks - first);
+            for block in 0..count {
+                tiles.clear();
+                let queries = self.scratch.queries.as_ptr().cast::<u8>();
+                let keys = self.scratch.keys.as_ptr().cast::<u8>();
+                let keys = keys.wrapping_add((first + block) * self.depth * O::STEP_BYTES);
+                for step in 0..self.depth {
+                    let at = step * O::STEP_BYTES;
+                    // SAFETY: the queries have as many steps as each block of keys.
+                    unsafe {
+                        O::multiply::<HALF>(tiles, queries.wrapping_add(at), keys.wrapping_add(at));
+                    }
+                }
+                tiles.store(&mut tile);
+                let to = &mut self.scratch.scores[block * BLOCK_WORDS..][..BLOCK_WORDS];
+                to.copy_from_slice(&tile.0);
+            }
+            for r in 0..self.count {
+                self.exponentiate::<S, O>(simd, r, (first, count));
+            }
+            for panel in 0..self.panels {
+                tiles.clear();
+                let powers = self.scratch.powers.as_ptr().cast::<u8>();
+                let values = self.scratch.values.as_ptr().cast::<u8>();
+                let values = values.wrapping_add((panel * self.blocks + first) * O::STEP_BYTES);
+                for step in 0..count {
+                    let at = step * O::STEP_BYTES;
+                    // SAFETY: there are powers and values of as many blocks of keys.
+                    unsafe {
+                        O::multiply::<HALF>(
+                            tiles,
+                            powers.wrapping_add(at),
+                            values.wrapping_add(at),
+                        );
+                    }
+                }
+                tiles.store(&mut tile);
+                let sums = &mut self.scratch.sums[panel * BLOCK_WORDS..][..BLOCK_WORDS];
+                if first == 0 {
+                    sums.copy_from_slice(&tile.0);
+                    continue;
+                }
+                let rows = sums.chunks_exact_mut(BLOCK).zip(tile.0.chunks_exact(BLOCK));
+                for ((sums, new), &factor) in rows.zip(&self.factors) {
+                    for (sum, new) in sums.iter_mut().zip(new) {
+                        *sum = sum.mul_add(factor, *new);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns a query's scores for `count` blocks of keys from `first` on into powers, packed as a row.
+    #[inline(always)]
+    fn exponentiate<S: Simd, O: Rows>(
+        &mut self,
+        simd: S,
+        r: usize,
+        (first, count): (usize, usize),
+    ) {
+        let scale = simd.splat(self.scale);
+        let lowest = simd.splat(f32::NEG_INFINITY);
+        // Keys that there are not have the lowest score.
+        let left = (self.keys - (first + count - 1) * BLOCK).min(BLOCK);
+        let scores = &mut *self.scratch.scores;
+        let last = &mut scores[(count - 1) * BLOCK_WORDS + r * BLOCK..][..BLOCK];
+        last[left..].fill(f32::NEG_INFINITY);
+        let mut most = lowest;
+        for block in 0..count {
+            let row = &mut scores[block * BLOCK_WORDS + r * BLOCK..][..BLOCK];
+            let mut i = 0;
+            while i < BLOCK {
+                let score = simd.mul(simd.load(&row[i..]), scale);
+                simd.store(&mut row[i..], score);
+                most = simd.max(score, most);
+                i += S::LANES;
+            }
+        }
+        let before = self.most[r];
+        let now = before.max(simd.largest(most));
+        self.most[r] = now;
+        self.factors[r] = (before - now).exp();
+        let now = simd.splat(now);
+        let mut total = simd.zero();
+        let at = r / TILE_ROWS * TILE_BYTES + r % TILE_ROWS * ROW_BYTES;
+        let powers = self.scratch.powers.as_mut_ptr().cast::<u8>();
+        for block in 0..count {
+            let row = &mut scores[block * BLOCK_WORDS + r * BLOCK..][..BLOCK];
+            let mut i = 0;
+            while i < BLOCK {
+                let power = exp(simd, simd.sub(simd.load(&row[i..]), now));
+                total = simd.add(total, power);
+                simd.store(&mut row[i..], power);
+                i += S::LANES;
+            }
+            // SAFETY: there is room for a step of 32 rows for each block.
+            unsafe { O::pack(simd, row, powers.add(block * O::STEP_BYTES + at)) };
+        }
+        self.totals[r] = self.totals[r] * self.factors[r] + simd.sum(total);
+    }
+
+    /// A query's sums by their total.
+    #[inline(always)]
+    fn put<S: Simd>(&self, _simd: S, r: usize, out: &mut [f32]) {
+        let total = self.totals[r];
+        for (panel, out) in out.chunks_mut(BLOCK).enumerate() {
+            let sums = &self.scratch.sums[panel * BLOCK_WORDS + r * BLOCK..];
+            for (out, &sum) in out.iter_mut().zip(sums) {
+                *out = sum / total;
+            }
+        }
+    }
+}
