@@ -15,7 +15,7 @@ use bertha_kernels::{
     Epilogue, Exec, Labels, Mask, Matrix, PackedFormat, PackedWeights, Parameter, Segments,
     Strided, WeightSource, activate, activate_backward, adam, attention_backward,
     attention_keeping, column_sums, cross_entropy, default_threads, dropout, gemm, gemm_tn,
-    layer_norm_backward, layer_norm_keeping, matmul_bf16, softmax, squared_norm,
+    layer_norm_backward, layer_norm_keeping, matmul_in, softmax, squared_norm,
 };
 use roof::{for_each_budget, print_row, ramp};
 
@@ -55,7 +55,7 @@ fn products(exec: &Exec) {
             Matrix::row_major(&x, k),
         );
         print_row(exec, &cells("dW, bf16"), flops, || {
-            matmul_bf16(exec, (n, k, t), left, right, true, &mut dw);
+            matmul_in(exec, (n, k, t), left, right, true, &mut dw);
         });
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bertha_kernels::{
     Activation, Epilogue, Matrix, PackedFormat, activate_backward, column_sums, gemm, gemm_keeping,
-    matmul, matmul_bf16, reference, round_to_bf16,
+    matmul_in, reference, round_to_bf16,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -150,13 +150,12 @@ impl Kept {
                 dy.as_mut_slice()?,
             );
         }
-        let rounds = |packed: &Arc<Packed>| packed.forward.format() == PackedFormat::Bf16;
-        let rounds = self.packed.as_ref().is_some_and(rounds);
+        let format = |packed: &Arc<Packed>| packed.forward.format();
+        let precision = self.packed.as_ref().map_or(PackedFormat::F32, format);
         // Products that take bf16 round it as they take it.
-        if rounds && !exec.isa().multiplies_bf16() {
+        if precision == PackedFormat::Bf16 && !exec.isa().multiplies_bf16() {
             round_to_bf16(exec, dy.as_mut_slice()?);
         }
-        let product = if rounds { matmul_bf16 } else { matmul };
         let dy = dy.as_slice::<f32>()?;
         if let Some(x) = &self.x {
             let x = x.load(session)?;
@@ -173,7 +172,8 @@ impl Kept {
                 let shape = (rows, self.k, x.len() / self.k.max(1));
                 if let Some(to) = target(&part.weight) {
                     flow.write(&to, |dw, add| {
-                        product(exec, shape, left, Matrix::row_major(x, self.k), add, dw);
+                        let right = Matrix::row_major(x, self.k);
+                        matmul_in(exec, precision, shape, left, right, add, dw);
                     })?;
                 }
                 first += rows;

@@ -11,12 +11,14 @@ use std::ops::Range;
 
 use super::epilogue::{Place, put_sums};
 use super::pack::pack_strip;
-use super::portable;
 use super::tile::{
     Bf16Pair, Dot, F32Word, TileBuffer, UNROLL, multiply_vectors, multiply_whole, tile_columns,
     tile_rows, tile_vectors,
 };
+use super::{PackedFormat, portable};
 use crate::Exec;
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{Bf16, Halves};
 use crate::bf16;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -34,6 +36,10 @@ const BLOCK_ROWS: usize = 192;
 
 /// Columns below which a task is not cut for the sake of more tasks: each packs its rows of A again.
 const LEAST_COLUMNS: usize = 96;
+
+/// Rows and columns from which on an f32 product is one of halves.
+#[cfg(target_arch = "x86_64")]
+const LEAST_HALVES: usize = 16;
 
 /// Multiply-adds below which a task is not worth a thread's while.
 const LEAST_WORK: usize = 1 << 17;
@@ -84,7 +90,7 @@ impl<'a> Matrix<'a> {
 
     /// The matrix from row `i` and column `j` on.
     #[inline(always)]
-    fn from(self, i: usize, j: usize) -> Self {
+    pub(super) fn from(self, i: usize, j: usize) -> Self {
         let at = i * self.row_stride + j * self.column_stride;
         Self {
             data: self.data.get(at..).unwrap_or(&[]),
@@ -95,7 +101,7 @@ impl<'a> Matrix<'a> {
     /// Writes `strip[k][r] = self[r, k]` for `r < count` and all `k` of the strip, which holds `width` values for
     /// each `k`. Other places are left as they are.
     #[inline(always)]
-    fn pack<S: Simd>(self, simd: S, count: usize, strip: &mut [f32], width: usize) {
+    pub(super) fn pack<S: Simd>(self, simd: S, count: usize, strip: &mut [f32], width: usize) {
         let Self {
             data,
             row_stride,
@@ -149,21 +155,22 @@ pub fn matmul(
     batched_matmul(exec, shape, a, b, &[(0, 0)], accumulate, c);
 }
 
-/// [`matmul`] of values that bf16 has, or that may be rounded to it: where the machine multiplies bf16 they are, elsewhere they are
-/// multiplied as f32 as they are.
+/// [`matmul`] of a precision: f32 within its contract for values of magnitudes from 2⁻⁶⁰ to 2¹²⁶ or zero, by which it may run in a
+/// matrix unit (what is not finite then gives NaN); or of values that bf16 has, or that may be rounded to it, which they are where
+/// the machine multiplies bf16.
 ///
 /// # Panics
 /// As [`matmul`].
-pub fn matmul_bf16(
+pub fn matmul_in(
     exec: &Exec,
+    precision: PackedFormat,
     shape: (usize, usize, usize),
     a: Matrix<'_>,
     b: Matrix<'_>,
     accumulate: bool,
     c: &mut [f32],
 ) {
-    let pairs = exec.isa().multiplies_bf16();
-    products(exec, shape, (a, b), &[(0, 0)], (accumulate, pairs), c);
+    products(exec, shape, (a, b), &[(0, 0)], (accumulate, precision), c);
 }
 
 /// `c[N,K] (+)= a[T,N]ᵀ · b[T,K]`, all row-major; for `Y = X·Wᵀ` the weight's gradient `dW (+)= dYᵀ·X`.
@@ -198,16 +205,17 @@ pub fn batched_matmul(
     accumulate: bool,
     c: &mut [f32],
 ) {
-    products(exec, (m, n, k), (a, b), batches, (accumulate, false), c);
+    let form = (accumulate, PackedFormat::F32Strict);
+    products(exec, (m, n, k), (a, b), batches, form, c);
 }
 
-/// [`batched_matmul`], of operands rounded to bf16 where `pairs`.
+/// [`batched_matmul`] of a precision, which more than one batch has none but `F32Strict`.
 fn products(
     exec: &Exec,
     (m, n, k): (usize, usize, usize),
     (a, b): (Matrix<'_>, Matrix<'_>),
     batches: &[(usize, usize)],
-    (accumulate, pairs): (bool, bool),
+    (accumulate, precision): (bool, PackedFormat),
     c: &mut [f32],
 ) {
     assert_eq!(c.len(), batches.len() * m * n, "c is [batches, {m}, {n}]");
@@ -226,6 +234,21 @@ fn products(
     }
     let plan = Plan::new(exec, batches.len(), (m, n, k));
     let c = SharedMut::new(c);
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(amx), 1) = (exec.isa().amx(), batches.len()) {
+        let (of, operands) = ((m, n, k), (offset(a, most.0), offset(b, most.1)));
+        match precision {
+            PackedFormat::Bf16 => {
+                return super::amx::matmul::<Bf16>(exec, amx, of, operands, accumulate, &c);
+            }
+            // Of fewer values errors would not average out.
+            PackedFormat::F32 if m.min(n) >= LEAST_HALVES => {
+                return super::amx::matmul::<Halves>(exec, amx, of, operands, accumulate, &c);
+            }
+            PackedFormat::F32 | PackedFormat::F32Strict => {}
+        }
+    }
+    let pairs = precision == PackedFormat::Bf16 && exec.isa().multiplies_bf16();
     let each = plan.row_blocks * plan.groups;
     exec.parallel(batches.len() * each, |task| {
         let (batch, block) = (task / each, task % each);

@@ -38,7 +38,7 @@ pub use epilogue::Epilogue;
 pub(crate) use epilogue::{Finish, Place};
 pub use int8::{Int8Weights, gemm_int8, quantize_row_int8, quantize_rows_int8};
 pub use low_bit::{LowBitSource, LowBitWeights};
-pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul, matmul_bf16};
+pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul, matmul_in};
 pub use weights::{PackedFormat, PackedWeights, WeightSource};
 
 use std::cell::RefCell;

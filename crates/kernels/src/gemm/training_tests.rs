@@ -119,6 +119,17 @@ fn gradients_of_weights_agree_and_accumulate() {
                     accumulate,
                     &mut expected,
                 );
+                let within_contract = |threads| {
+                    let mut dw = old.clone();
+                    let exec = Exec::with_isa(isa, threads);
+                    let (a, b) = (Matrix::row_major(&dy, n), Matrix::row_major(&x, k));
+                    let (shape, a) = ((n, k, t), a.transposed());
+                    matmul_in(&exec, PackedFormat::F32, shape, a, b, accumulate, &mut dw);
+                    dw
+                };
+                let near = within_contract(1);
+                assert_close(&near, &expected, isa, &format!("[{t}, {n}, {k}], f32"));
+                assert!(near == within_contract(3), "threads change nothing: {isa}");
                 assert_close(&found, &expected, isa, &format!("[{t}, {n}, {k}]"));
                 for threads in [2, 3, 8] {
                     assert!(
@@ -351,7 +362,8 @@ fn gradients_of_weights_in_bf16_are_those_of_rounded_operands() {
                 let mut dw = before.clone();
                 let a = Matrix::row_major(&dy, n).transposed();
                 let exec = Exec::with_isa(isa, threads);
-                matmul_bf16(&exec, (n, k, t), a, Matrix::row_major(&x, k), true, &mut dw);
+                let (shape, b) = ((n, k, t), Matrix::row_major(&x, k));
+                matmul_in(&exec, PackedFormat::Bf16, shape, a, b, true, &mut dw);
                 dw
             };
             let mut expected = before.clone();
@@ -374,8 +386,9 @@ fn gradients_of_weights_in_bf16_are_those_of_rounded_operands() {
             let mut dw = before.clone();
             let (a, b) = (Matrix::row_major(&dy, n), Matrix::row_major(&turned, t));
             let exec = Exec::with_isa(isa, 2);
-            matmul_bf16(
+            matmul_in(
                 &exec,
+                PackedFormat::Bf16,
                 (n, k, t),
                 a.transposed(),
                 b.transposed(),

@@ -12,7 +12,7 @@ use crate::amx::{
 };
 use crate::attention::{Strided, row};
 use crate::gemm::PackedFormat;
-use crate::gemm::amx::{PackTiles, Rows};
+use crate::gemm::amx::{PackTiles, Rows, turn};
 use crate::simd::math::exp;
 use crate::simd::{Kernel, Simd, copy};
 
@@ -151,20 +151,6 @@ fn pack_rows<S: Simd, O: Rows>(
         let at = r / TILE_ROWS * TILE_BYTES + r % TILE_ROWS * ROW_BYTES;
         // SAFETY: the strip has all steps of 32 rows.
         unsafe { O::pack(simd, values, to.add(at)) };
-    }
-}
-
-/// Turns a tile of 16 rows by 16 words.
-#[inline(always)]
-fn turn<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
-    assert!(from.len() == TILE_WORDS && to.len() == TILE_WORDS);
-    for (row, word) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-        // SAFETY: a tile has 16 rows of 16 words.
-        unsafe {
-            let from = from.as_ptr().add(row * TILE_ROWS + word);
-            let to = to.as_mut_ptr().add(word * TILE_ROWS + row);
-            simd.turn_8x8(from, TILE_ROWS, to, TILE_ROWS);
-        }
     }
 }
 

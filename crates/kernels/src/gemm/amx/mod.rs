@@ -2,6 +2,7 @@
 //!
 //! - `rows`: inputs, packed into tiles for each product: as bf16, as two bf16 each, or as bytes with a scale;
 //! - `panels`: weights, packed into tiles once;
+//! - `matmul`: the gradient of a weight, with both operands packed as it runs;
 //! - `driver`: tasks, and the last pass over a block, done while the matrix unit works on the next.
 //!
 //! An f32 product is three products of bf16: each operand is the sum of its nearest bf16 and what that leaves, rounded to
@@ -12,12 +13,15 @@
 //! altogether.
 
 mod driver;
+mod matmul;
 mod panels;
 mod rows;
 #[cfg(test)]
 mod tests;
 
 pub(super) use driver::{Inputs, Weights, gemm};
+pub(super) use matmul::matmul;
+pub(crate) use matmul::turn;
 pub(crate) use panels::PackTiles;
 pub(super) use panels::panel_bytes;
 pub(crate) use rows::Rows;
