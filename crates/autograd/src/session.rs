@@ -228,6 +228,11 @@ impl Session {
         }
     }
 
+    /// Whether somebody observes the inputs of linear layers.
+    pub fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
     /// Shows a linear layer's input to whoever observes.
     pub fn observe(&self, weights: &[String], input: &Var) {
         if let Some(observer) = &self.observer {

@@ -338,6 +338,14 @@ impl LinearWeight {
         Ok(true)
     }
 
+    /// The weight, packed for inference, and its bias, where it is that.
+    pub(crate) fn for_inference(&self) -> Option<(&PackedWeights, Option<&Tensor>)> {
+        match &*self.form {
+            Form::Packed { weight, bias } => Some((weight, bias.as_ref())),
+            Form::Quantized { .. } | Form::Trained { .. } => None,
+        }
+    }
+
     /// Whether it is quantized.
     pub(crate) fn is_quantized(&self) -> bool {
         matches!(*self.form, Form::Quantized { .. })

@@ -65,8 +65,8 @@ pub use exec::Exec;
 pub use float::Float;
 pub use gemm::{
     Epilogue, Int8Weights, LowBitSource, LowBitWeights, Matrix, PackedFormat, PackedWeights,
-    WeightSource, batched_matmul, column_sums, gemm, gemm_int8, gemm_keeping, gemm_low_bit,
-    gemm_tn, matmul, matmul_in, quantize_row_int8, quantize_rows_int8,
+    WeightSource, batched_matmul, column_sums, gemm, gemm_chain, gemm_int8, gemm_keeping,
+    gemm_low_bit, gemm_tn, matmul, matmul_in, quantize_row_int8, quantize_rows_int8,
 };
 pub use isa::Isa;
 pub use loss::{CrossEntropy, Labels, binary_cross_entropy, cross_entropy, mean_squared_error};

@@ -50,6 +50,13 @@ impl FeedForward {
     /// # Errors
     /// When `x` has another width, or a gated block's layer up an odd one.
     pub fn forward(&self, session: &Session, x: &Var, residual: &Var) -> Result<Var, NnError> {
+        if !self.gated
+            && let Some(y) = self
+                .up
+                .chain(session, x, self.activation, &self.down, residual)?
+        {
+            return Ok(y);
+        }
         let inner = if self.gated {
             let both = self.up.forward(session, x)?;
             ops::gate(session, self.activation, &both)?

@@ -265,6 +265,25 @@ impl Linear {
         Ok(ops::dropout_add(session, y, residual, dropout)?)
     }
 
+    /// `down(act(self(x))) + residual` by one kernel, where there is one and nobody wants to know what lies between.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub(crate) fn chain(
+        &self,
+        session: &Session,
+        x: &Var,
+        activation: Activation,
+        down: &Linear,
+        residual: &Var,
+    ) -> Result<Option<Var>, NnError> {
+        if session.is_training() || session.is_observed() || self.binarized || down.binarized {
+            return Ok(None);
+        }
+        let up = (&self.weight, activation);
+        Ok(ops::linear_chain(session, x, up, &down.weight, residual)?)
+    }
+
     /// Whether it is made of parameters, which may change.
     pub fn is_trained(&self) -> bool {
         !self.weight.parts().is_empty()

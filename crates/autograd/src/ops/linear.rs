@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bertha_kernels::{
-    Activation, Epilogue, Matrix, PackedFormat, activate_backward, column_sums, gemm, gemm_keeping,
-    matmul_in, reference, round_to_bf16,
+    Activation, Epilogue, Matrix, PackedFormat, activate_backward, column_sums, gemm, gemm_chain,
+    gemm_keeping, matmul_in, reference, round_to_bf16,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -109,6 +109,57 @@ pub fn linear(
         k,
     };
     Ok(INFO.record(y, move |flow, dy| kept.backward(flow, dy)))
+}
+
+/// `act(x[T,K] · U[I,K]ᵀ + b) · D[N,I]ᵀ + c + residual[T,N]` as `[T,N]` in one kernel, where there is one for the weights and no
+/// gradient is wanted; else nothing, and it takes two calls of [`linear`], which give the same bits.
+///
+/// # Errors
+/// When shapes or dtypes disagree.
+pub fn linear_chain(
+    session: &Session,
+    x: &Var,
+    (up, activation): (&LinearWeight, Activation),
+    down: &LinearWeight,
+    residual: &Var,
+) -> Result<Option<Var>, AutogradError> {
+    let packed = (up.for_inference(), down.for_inference());
+    let (Some((first, bias)), Some((second, last_bias))) = packed else {
+        return Ok(None);
+    };
+    let tracked = INFO.admit(session, &[x, residual])?;
+    if tracked || INFO.float(&[x, residual])? == Float::F64 {
+        return Ok(None);
+    }
+    let rows = INFO.rows_of("the input", x, up.k())?;
+    if up.n() != down.k() || residual.shape() != [rows, down.n()] {
+        // The two calls say what is wrong.
+        return Ok(None);
+    }
+    let mut y = session.scratch(&[rows, down.n()])?;
+    let between = Epilogue {
+        bias: bias.map(Tensor::as_slice).transpose()?,
+        activation,
+        residual: None,
+    };
+    let epilogue = Epilogue {
+        bias: last_bias.map(Tensor::as_slice).transpose()?,
+        activation: Activation::None,
+        residual: Some(residual.as_slice()?),
+    };
+    let (up_of, down_of) = ((first, between), (second, epilogue));
+    let (x, out) = (x.as_slice()?, y.as_mut_slice()?);
+    if !gemm_chain(session.exec(), rows, x, up_of, down_of, out) {
+        return Ok(None);
+    }
+    for weight in [up, down] {
+        INFO.tell(
+            session,
+            weight.kernel(session),
+            rows * weight.n() * weight.k(),
+        );
+    }
+    Ok(Some(Var::constant(y)))
 }
 
 /// What the backward pass needs.

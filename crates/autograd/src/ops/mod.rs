@@ -54,7 +54,7 @@ pub use gather::{column, gather_rows};
 pub use index::{gather, index_select, one_hot, scatter_add, where_};
 pub use join::{concat, split, stack};
 pub use layer_norm::layer_norm;
-pub use linear::linear;
+pub use linear::{linear, linear_chain};
 pub use log_softmax::log_softmax;
 pub use loss::{
     CrossEntropyOptions, IGNORE_INDEX, Reduction, binary_cross_entropy, cross_entropy,

@@ -19,6 +19,48 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
+impl Epilogue<'_> {
+    /// `act(sums + bias)` in place, for whole vectors of columns from `first` on. There is no residual.
+    #[inline(always)]
+    pub(super) fn activate<S: Simd>(&self, simd: S, sums: &mut [f32], first: usize) {
+        match self.activation {
+            Activation::None => self.activate_by(simd, Identity, sums, first),
+            Activation::GeluErf => self.activate_by(simd, GeluErf, sums, first),
+            Activation::GeluTanh => self.activate_by(simd, GeluTanh, sums, first),
+            Activation::Relu => self.activate_by(simd, Relu, sums, first),
+            Activation::Silu => self.activate_by(simd, Silu, sums, first),
+            Activation::Sigmoid => self.activate_by(simd, Sigmoid, sums, first),
+            Activation::Tanh => self.activate_by(simd, Tanh, sums, first),
+        }
+    }
+
+    #[inline(always)]
+    fn activate_by<S: Simd, A: Unary>(
+        &self,
+        simd: S,
+        activation: A,
+        sums: &mut [f32],
+        first: usize,
+    ) {
+        let mut i = 0;
+        while i < sums.len() {
+            let mut v = simd.load(&sums[i..]);
+            if let Some(bias) = self.bias {
+                let bias = bias.get(first + i..).unwrap_or(&[]);
+                v = simd.add(
+                    v,
+                    match bias.len() < S::LANES {
+                        true => simd.load_partial(bias),
+                        false => simd.load(bias),
+                    },
+                );
+            }
+            simd.store(&mut sums[i..], activation.of(simd, v));
+            i += S::LANES;
+        }
+    }
+}
+
 /// Where a tile belongs in a product of `n` columns.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -28,6 +70,7 @@ pub(crate) struct Place {
 }
 
 /// A finished tile's way into the product.
+#[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
     pub(crate) epilogue: Epilogue<'a>,
     /// Whether the product holds the sums of earlier blocks of K.

@@ -154,13 +154,56 @@ fn on_tiles(
     });
 }
 
+/// `y = act₂(act₁(x·Uᵀ + b₁)·Dᵀ + b₂) + residual` for `x[T,K]`, `U[I,K]` and `D[N,I]`, without what lies between ever being
+/// written as f32; whether it was computed. Where it was not, for the machine or the weights do not suit, it takes two calls of
+/// [`gemm`]. The first epilogue has no residual.
+///
+/// # Panics
+/// When a slice has another length than the shapes say, or the first epilogue has a residual.
+pub fn gemm_chain(
+    exec: &Exec,
+    rows: usize,
+    x: &[f32],
+    (up, between): (&PackedWeights, Epilogue<'_>),
+    (down, epilogue): (&PackedWeights, Epilogue<'_>),
+    y: &mut [f32],
+) -> bool {
+    assert!(
+        between.residual.is_none(),
+        "no residual between the products"
+    );
+    assert_eq!(x.len(), rows * up.k(), "x is [{rows}, {}]", up.k());
+    if up.k() == 0 || gemm_is_empty((rows, down.n(), 0), &[], epilogue, y) {
+        return false;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let (Some((amx, format, first)), Some((_, second_format, second))) =
+        (up.tiles(), down.tiles())
+        && format == second_format
+    {
+        let (first, second) = ((first, between), (second, epilogue));
+        match format {
+            PackedFormat::Bf16 if amx::chains::<Bf16>(first.0, second.0) => {
+                amx::gemm_chain::<Bf16>(exec, amx, x, first, second, y);
+                return true;
+            }
+            PackedFormat::F32 if amx::chains::<Halves>(first.0, second.0) => {
+                amx::gemm_chain::<Halves>(exec, amx, x, first, second, y);
+                return true;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 thread_local! {
     static WORDS: RefCell<AlignedFloats> = RefCell::new(AlignedFloats::zeroed(0));
 }
 
 /// Room for the inputs of a product as words of 32 bits, their contents unspecified.
-pub(crate) fn with_words(len: usize, with: impl FnOnce(&mut [f32])) {
-    WORDS.with_borrow_mut(|room| with(room.at_least(len)));
+pub(crate) fn with_words<R>(len: usize, with: impl FnOnce(&mut [f32]) -> R) -> R {
+    WORDS.with_borrow_mut(|room| with(room.at_least(len)))
 }
 
 /// [`gemm`] with weights of 1 to 4 bits. The values that codes stand for are multiplied as f32.

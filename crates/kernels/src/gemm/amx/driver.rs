@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::rows::{PackStrip, Rows};
 use crate::Exec;
@@ -60,59 +61,116 @@ pub(in crate::gemm) fn gemm<O: Rows + Sums>(
     before: Option<&mut [f32]>,
     y: &mut [f32],
 ) {
-    let k = weights.k;
-    let steps = k.div_ceil(O::STEP);
-    let strips = rows.div_ceil(BLOCK);
-    let strip_bytes = steps * O::STEP_BYTES;
-    let words = strips * strip_bytes / size_of::<f32>();
+    let words = strips_words::<O>(rows, weights.k);
     with_words(words + rows, |room| {
         let (packed, notes) = room.split_at_mut(words);
-        if k > 0 {
-            pack::<O>(exec, amx, x, k, (packed, strip_bytes), notes);
-        }
-        let block = match O::SUMS_ARE_F32 {
-            true => STRIPS_BYTES / (LEAST_STRIPS * O::STEP_BYTES),
-            // Sums of whole numbers cannot be taken up again where they were f32.
-            false => usize::MAX,
-        };
-        let depth = steps.div_ceil(steps.div_ceil(block).max(1));
-        let panels = weights.n.div_ceil(BLOCK);
-        let plan = Plan::new(exec.threads(), strips, panels, (steps, depth * O::PARTS));
+        pack::<O>(exec, amx, x, weights.k, packed, notes);
         let (y, before) = (SharedMut::new(y), before.map(SharedMut::new));
-        exec.parallel(plan.row_blocks * plan.groups, |task| {
-            amx.run(Task::<O> {
-                rows,
-                strips: plan.strips_of(task / plan.groups),
-                panels: plan.panels_of(task % plan.groups),
-                steps,
-                depth,
-                x,
-                packed,
-                notes,
-                weights,
-                finish: Finish {
-                    epilogue,
-                    earlier: steps > depth,
-                    before: before.as_ref(),
-                    y: &y,
-                },
-                operand: PhantomData,
-            });
+        let packed = Packed { x, packed, notes };
+        let to = To::Rows(Finish {
+            epilogue,
+            earlier: false,
+            before: before.as_ref(),
+            y: &y,
+        });
+        multiply::<O>(exec, amx, packed, weights, to);
+    });
+}
+
+/// f32 words of packed rows of `k` values.
+pub(super) fn strips_words<O: Operand>(rows: usize, k: usize) -> usize {
+    rows.div_ceil(BLOCK) * k.div_ceil(O::STEP) * O::STEP_BYTES / size_of::<f32>()
+}
+
+/// Steps of a block of K.
+pub(super) fn depth<O: Sums>(steps: usize) -> usize {
+    let most = match O::SUMS_ARE_F32 {
+        true => STRIPS_BYTES / (LEAST_STRIPS * O::STEP_BYTES),
+        // Sums of whole numbers cannot be taken up again where they were f32.
+        false => usize::MAX,
+    };
+    steps.div_ceil(steps.div_ceil(most).max(1))
+}
+
+/// Inputs that are packed, a note on each, and as they were where notes may send for that.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) packed: &'a [f32],
+    pub(super) notes: &'a [f32],
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+pub(super) enum To<'a> {
+    /// Rows of f32.
+    Rows(Finish<'a>),
+    /// Strips, inputs of another product.
+    Strips(Strips<'a>),
+}
+
+/// Strips of `act(x·Wᵀ + bias)`.
+#[derive(Clone, Copy)]
+pub(super) struct Strips<'a> {
+    pub(super) epilogue: Epilogue<'a>,
+    /// Words of strips of as many steps as there are panels.
+    pub(super) packed: &'a SharedMut<'a>,
+    pub(super) panels: usize,
+    /// Set where a value does not fit the operand.
+    pub(super) beyond: &'a AtomicBool,
+}
+
+/// Multiplies packed inputs with weights.
+pub(super) fn multiply<O: Rows + Sums>(
+    exec: &Exec,
+    amx: Amx,
+    inputs: Packed<'_>,
+    weights: Weights<'_>,
+    mut to: To<'_>,
+) {
+    let rows = inputs.notes.len();
+    let steps = weights.k.div_ceil(O::STEP);
+    let depth = depth::<O>(steps);
+    let panels = weights.n.div_ceil(BLOCK);
+    let plan = Plan::new(
+        exec.threads(),
+        rows.div_ceil(BLOCK),
+        panels,
+        (steps, depth * O::PARTS),
+    );
+    match &mut to {
+        To::Rows(finish) => finish.earlier = steps > depth,
+        To::Strips(_) => debug_assert_eq!(steps, depth, "strips take whole sums"),
+    }
+    exec.parallel(plan.row_blocks * plan.groups, |task| {
+        amx.run(Task::<O> {
+            rows,
+            strips: plan.strips_of(task / plan.groups),
+            panels: plan.panels_of(task % plan.groups),
+            steps,
+            depth,
+            inputs,
+            weights,
+            to,
+            operand: PhantomData,
         });
     });
 }
 
 /// Packs all rows, a note on each into `notes`.
-fn pack<O: Rows>(
+pub(super) fn pack<O: Rows>(
     exec: &Exec,
     amx: Amx,
     x: &[f32],
     k: usize,
-    (packed, strip_bytes): (&mut [f32], usize),
+    packed: &mut [f32],
     notes: &mut [f32],
 ) {
+    if k == 0 {
+        return;
+    }
     let rows = notes.len();
-    let words = strip_bytes / size_of::<f32>();
+    let words = strips_words::<O>(BLOCK, k);
     let (packed, notes) = (SharedMut::new(packed), SharedMut::new(notes));
     exec.for_ranges(rows.div_ceil(BLOCK), 2 * BLOCK * k, |strips| {
         for strip in strips {
@@ -127,7 +185,7 @@ fn pack<O: Rows>(
                 k,
                 // SAFETY: any bytes of f32 words are bytes.
                 strip: unsafe {
-                    std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), strip_bytes)
+                    std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), size_of_val(to))
                 },
                 notes,
                 operand: PhantomData,
@@ -190,11 +248,9 @@ pub(in crate::gemm) struct Task<'a, O> {
     /// Steps of K, and of a block of it.
     steps: usize,
     depth: usize,
-    x: &'a [f32],
-    packed: &'a [f32],
-    notes: &'a [f32],
+    inputs: Packed<'a>,
     weights: Weights<'a>,
-    finish: Finish<'a>,
+    to: To<'a>,
     operand: PhantomData<O>,
 }
 
@@ -229,10 +285,12 @@ impl<O: Rows + Sums> TileKernel for Task<'_, O> {
                 for strip in self.strips.clone() {
                     let rows = strip * BLOCK..self.rows.min((strip + 1) * BLOCK);
                     let columns = panel * BLOCK..self.weights.n.min((panel + 1) * BLOCK);
-                    for row in rows.clone() {
-                        let at = self.finish.y.address(row * self.weights.n + columns.start);
-                        simd.prefetch(at);
-                        simd.prefetch(at.wrapping_add(TILE_ROWS));
+                    if let To::Rows(finish) = &self.to {
+                        for row in rows.clone() {
+                            let at = finish.y.address(row * self.weights.n + columns.start);
+                            simd.prefetch(at);
+                            simd.prefetch(at.wrapping_add(TILE_ROWS));
+                        }
                     }
                     let place = (strip, panel);
                     if rows.len() > TILE_ROWS {
@@ -269,7 +327,8 @@ impl<O: Rows + Sums> Task<'_, O> {
         waiting: &mut Waiting,
     ) {
         let (bytes, skipped) = (self.steps * O::STEP_BYTES, steps.start * O::STEP_BYTES);
-        let packed = &self.packed[strip * bytes / size_of::<f32>()..][..bytes / size_of::<f32>()];
+        let packed =
+            &self.inputs.packed[strip * bytes / size_of::<f32>()..][..bytes / size_of::<f32>()];
         let columns = &self.weights.panels[panel * bytes..][..bytes];
         let mut a = packed.as_ptr().cast::<u8>().wrapping_add(skipped);
         let mut b = columns.as_ptr().wrapping_add(skipped);
@@ -301,21 +360,56 @@ impl<O: Rows + Sums> Task<'_, O> {
             let at = (row - waiting.rows.start) * BLOCK;
             let sums = &mut sums.0[at..at + BLOCK];
             O::values(self, row, waiting, sums);
-            let place = Place {
-                rows: row..row + 1,
-                columns: waiting.columns.clone(),
-                n: self.weights.n,
-            };
-            let sums = (&*sums, BLOCK);
-            // SAFETY: tasks cover different rows or columns of the product, and no slice outlives a call.
-            unsafe {
-                if waiting.steps.end == self.steps {
-                    self.finish.tile(simd, sums, &place);
-                } else {
-                    put_sums(simd, sums, &place, waiting.steps.start > 0, self.finish.y);
+            match &self.to {
+                To::Rows(finish) => {
+                    let place = Place {
+                        rows: row..row + 1,
+                        columns: waiting.columns.clone(),
+                        n: self.weights.n,
+                    };
+                    let sums = (&*sums, BLOCK);
+                    // SAFETY: tasks cover different rows or columns of the product, and no slice outlives a call.
+                    unsafe {
+                        if waiting.steps.end == self.steps {
+                            finish.tile(simd, sums, &place);
+                        } else {
+                            put_sums(simd, sums, &place, waiting.steps.start > 0, finish.y);
+                        }
+                    }
+                }
+                To::Strips(strips) => {
+                    // SAFETY: tasks cover different rows or panels.
+                    unsafe { strips.put::<S, O>(simd, row, &waiting.columns, sums) }
                 }
             }
             waiting.next += 1;
+        }
+    }
+}
+
+impl Strips<'_> {
+    /// Puts a row's columns of one panel, a step of the strips, into its place.
+    ///
+    /// # Safety
+    /// Nobody else may use that place.
+    #[inline(always)]
+    unsafe fn put<S: Simd, O: Rows>(
+        &self,
+        simd: S,
+        row: usize,
+        columns: &Range<usize>,
+        sums: &mut [f32],
+    ) {
+        self.epilogue.activate(simd, sums, columns.start);
+        sums[columns.len()..].fill(0.0);
+        let (strip, r) = (row / BLOCK, row % BLOCK);
+        let step = strip * self.panels + columns.start / BLOCK;
+        let at = step * O::STEP_BYTES + r / TILE_ROWS * TILE_BYTES + r % TILE_ROWS * ROW_BYTES;
+        let to = self.packed.address(at / size_of::<f32>()).cast_mut().cast();
+        // SAFETY: a step has room for 32 rows; the caller vouches for nobody else using this one's.
+        let note = unsafe { O::pack(simd, sums, to) };
+        if O::PARTS > 1 && note != 0.0 {
+            self.beyond.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -338,7 +432,7 @@ impl Sums for Int8 {
     #[inline(always)]
     fn values<O>(task: &Task<'_, O>, row: usize, of: &Waiting, sums: &mut [f32]) {
         let scales = &task.weights.scales[of.columns.clone()];
-        let scale_of_row = task.notes[row];
+        let scale_of_row = task.inputs.notes[row];
         for (sum, &scale) in sums.iter_mut().zip(scales) {
             let whole = sum.to_bits().cast_signed();
             *sum = whole as f32 * (scale_of_row * scale);
@@ -350,7 +444,7 @@ impl Sums for Halves {
     /// Rows beyond what halves hold are multiplied with the weights one by one.
     #[inline(always)]
     fn values<O>(task: &Task<'_, O>, row: usize, of: &Waiting, sums: &mut [f32]) {
-        if task.notes[row] != 0.0 {
+        if task.inputs.notes[row] != 0.0 {
             task.one_by_one(row, of, sums);
         }
     }
@@ -361,7 +455,7 @@ impl<O> Task<'_, O> {
     #[cold]
     fn one_by_one(&self, row: usize, of: &Waiting, sums: &mut [f32]) {
         let k = self.weights.k;
-        let x = &self.x[row * k..][..k];
+        let x = &self.inputs.x[row * k..][..k];
         let bytes = self.steps * Halves::STEP_BYTES;
         let panel = &self.weights.panels[of.columns.start / BLOCK * bytes..][..bytes];
         let ks = of.steps.start * Halves::STEP..k.min(of.steps.end * Halves::STEP);

@@ -3,6 +3,7 @@
 //! - `rows`: inputs, packed into tiles for each product: as bf16, as two bf16 each, or as bytes with a scale;
 //! - `panels`: weights, packed into tiles once;
 //! - `matmul`: the gradient of a weight, with both operands packed as it runs;
+//! - `chain`: two products in a row, the first into the second's tiles;
 //! - `driver`: tasks, and the last pass over a block, done while the matrix unit works on the next.
 //!
 //! An f32 product is three products of bf16: each operand is the sum of its nearest bf16 and what that leaves, rounded to
@@ -12,6 +13,7 @@
 //! [`rows::plain`] are multiplied one by one, by f32 multiply-adds, and weights beyond it take the f32 kernel
 //! altogether.
 
+mod chain;
 mod driver;
 mod matmul;
 mod panels;
@@ -19,6 +21,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub(super) use chain::{chains, gemm_chain};
 pub(super) use driver::{Inputs, Weights, gemm};
 pub(super) use matmul::matmul;
 pub(crate) use matmul::turn;

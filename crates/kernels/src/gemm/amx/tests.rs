@@ -161,3 +161,55 @@ fn bytes_are_exact_at_every_edge() {
         }
     }
 }
+
+#[test]
+fn a_chain_is_two_products() {
+    for (rows, k, inner, n) in [
+        (1, 40, 70, 33),
+        (17, 64, 96, 50),
+        (70, 200, 257, 96),
+        (1050, 32, 48, 16),
+    ] {
+        let mut x = values(rows * k, 1);
+        let (u, d) = (values(inner * k, 2), values(n * inner, 3));
+        let (b, c, residual) = (values(inner, 4), values(n, 5), values(rows * n, 6));
+        // A row beyond what halves hold, of inputs and of what lies between.
+        x[(rows - 1) * k] = 1e30;
+        let between = Epilogue {
+            bias: Some(&b),
+            activation: crate::Activation::GeluErf,
+            residual: None,
+        };
+        let epilogue = Epilogue {
+            bias: Some(&c),
+            activation: crate::Activation::Relu,
+            residual: Some(&residual),
+        };
+        for isa in Isa::available() {
+            for format in [PackedFormat::F32, PackedFormat::Bf16] {
+                let run = |threads| {
+                    let exec = Exec::with_isa(isa, threads);
+                    let pack = |w, n, k| {
+                        let sources = [(WeightSource::F32(w), n)];
+                        PackedWeights::pack_stacked(&exec, &sources, k, format)
+                    };
+                    let (up, down) = (pack(&u, inner, k), pack(&d, n, inner));
+                    let mut y = vec![f32::NAN; rows * n];
+                    let (first, second) = ((&up, between), (&down, epilogue));
+                    let chained = gemm_chain(&exec, rows, &x, first, second, &mut y);
+                    assert_eq!(chained, isa.multiplies_halves(), "{isa}");
+                    let mut middle = vec![f32::NAN; rows * inner];
+                    let mut expected = vec![f32::NAN; rows * n];
+                    gemm(&exec, rows, &x, &up, between, &mut middle);
+                    gemm(&exec, rows, &middle, &down, epilogue, &mut expected);
+                    (chained.then_some(y), expected)
+                };
+                let (found, expected) = run(1);
+                if let Some(found) = &found {
+                    assert!(*found == expected, "{rows} {k} {inner} {n} {format:?}");
+                    assert!(run(3).0.as_ref() == Some(found), "threads change nothing");
+                }
+            }
+        }
+    }
+}
