@@ -130,8 +130,9 @@ pub struct GlobalTokens {
 /// The precision of products.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Precise {
-    /// What products are computed of: bf16 and int8 take a half and a quarter of the weights' memory, and
-    /// less time where the machine has instructions for them, at some loss of accuracy
+    /// What products are computed of: f32 keeps each within 1e-5 (by a matrix unit where there is one),
+    /// f32-strict takes f32 instructions alone; bf16 and int8 take a half and a quarter of the weights'
+    /// memory, and less time where the machine has instructions for them, at some loss of accuracy
     #[arg(
         long,
         value_name = "PRECISION",

@@ -55,7 +55,15 @@ fn products(exec: &Exec) {
             Matrix::row_major(&x, k),
         );
         print_row(exec, &cells("dW, bf16"), flops, || {
-            matmul_in(exec, (n, k, t), left, right, true, &mut dw);
+            matmul_in(
+                exec,
+                PackedFormat::Bf16,
+                (n, k, t),
+                left,
+                right,
+                true,
+                &mut dw,
+            );
         });
     }
 }

@@ -180,9 +180,11 @@ pub struct Defaults {
 /// What products are computed of in training.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Precision {
-    /// Operands as they are
+    /// f32, each product within 1e-5: where the machine has a matrix unit, each value as two bf16
     #[default]
     F32,
+    /// f32, by multiply-adds of f32 on any machine
+    F32Strict,
     /// Operands rounded to 8 bits of precision, sums in f32
     Bf16,
 }
@@ -191,6 +193,7 @@ impl From<Precision> for bertha_autograd::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
+            Precision::F32Strict => Self::F32Strict,
             Precision::Bf16 => Self::Bf16,
         }
     }

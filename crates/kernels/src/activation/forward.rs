@@ -23,6 +23,7 @@ macro_rules! unary {
 unary! {
     Identity = identity;
     GeluErf = math::gelu;
+    GeluErfCoarse = math::gelu_coarse;
     GeluTanh = math::gelu_tanh;
     Relu = relu;
     Silu = math::silu;

@@ -7,7 +7,7 @@ pub(crate) mod reference;
 
 pub use backward::activate_backward;
 pub use forward::activate;
-pub(crate) use forward::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
+pub(crate) use forward::{GeluErf, GeluErfCoarse, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
 pub use gated::{gate, gate_backward};
 
 /// An activation function.
@@ -20,7 +20,8 @@ pub enum Activation {
     #[default]
     None,
     /// `x·Φ(x)` with the exact normal distribution: `x/2·(1 + erf(x/√2))`
-    /// (Hendrycks & Gimpel 2016, <https://arxiv.org/abs/1606.08415>), within 4 ULP (5 on the portable tier).
+    /// (Hendrycks & Gimpel 2016, <https://arxiv.org/abs/1606.08415>), within 4 ULP (5 on the portable tier); fused into products of
+    /// bf16 and of bytes in the matrix unit, within 2⁻¹⁴·max(1, |x|).
     GeluErf,
     /// The tanh form of GELU: `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, within 3 ULP.
     GeluTanh,

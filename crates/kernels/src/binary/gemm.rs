@@ -4,7 +4,7 @@ use super::popcount::differing;
 use super::{BinaryWeights, COLUMNS, PANELS, ROWS, WORD};
 use crate::Exec;
 use crate::exec::SharedMut;
-use crate::gemm::{Epilogue, Finish, Place, driver, gemm_is_empty, with_words};
+use crate::gemm::{Epilogue, Exactness, Finish, Place, driver, gemm_is_empty, with_words};
 use crate::isa::Tier;
 use crate::simd::{Kernel, Simd};
 
@@ -112,6 +112,7 @@ pub fn gemm_binary(
                     scales: weights.scales(),
                     finish: Finish {
                         epilogue,
+                        exactness: Exactness::Full,
                         earlier: false,
                         before: None,
                         y: &y,

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::epilogue::{Finish, Place, put_sums};
+use super::epilogue::{Exactness, Finish, Place, put_sums};
 use super::int8::{Int8Weights, Scaling};
 use super::pack::{Rounded, pack_strip};
 use super::tile::{
@@ -301,6 +301,7 @@ impl Task<'_> {
         }
         let finish = Finish {
             epilogue: self.epilogue,
+            exactness: Exactness::Full,
             earlier: ks.start > 0,
             before: self.before,
             y: self.y,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::Activation;
-use crate::activation::{GeluErf, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
+use crate::activation::{GeluErf, GeluErfCoarse, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
 use crate::exec::SharedMut;
 use crate::simd::Simd;
 use crate::simd::unary::Unary;
@@ -19,11 +19,28 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
+/// How exact activations are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exactness {
+    Full,
+    /// For sums of products of 8 bits.
+    Coarse,
+}
+
 impl Epilogue<'_> {
     /// `act(sums + bias)` in place, for whole vectors of columns from `first` on. There is no residual.
     #[inline(always)]
-    pub(super) fn activate<S: Simd>(&self, simd: S, sums: &mut [f32], first: usize) {
+    pub(super) fn activate<S: Simd>(
+        &self,
+        simd: S,
+        exactness: Exactness,
+        sums: &mut [f32],
+        first: usize,
+    ) {
         match self.activation {
+            Activation::GeluErf if exactness == Exactness::Coarse => {
+                self.activate_by(simd, GeluErfCoarse, sums, first);
+            }
             Activation::None => self.activate_by(simd, Identity, sums, first),
             Activation::GeluErf => self.activate_by(simd, GeluErf, sums, first),
             Activation::GeluTanh => self.activate_by(simd, GeluTanh, sums, first),
@@ -73,6 +90,7 @@ pub(crate) struct Place {
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
     pub(crate) epilogue: Epilogue<'a>,
+    pub(crate) exactness: Exactness,
     /// Whether the product holds the sums of earlier blocks of K.
     pub(crate) earlier: bool,
     /// Takes what is activated.
@@ -91,6 +109,9 @@ impl Finish<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             match self.epilogue.activation {
+                Activation::GeluErf if self.exactness == Exactness::Coarse => {
+                    self.rows(simd, GeluErfCoarse, tile, place);
+                }
                 Activation::None => self.rows(simd, Identity, tile, place),
                 Activation::GeluErf => self.rows(simd, GeluErf, tile, place),
                 Activation::GeluTanh => self.rows(simd, GeluTanh, tile, place),

@@ -35,7 +35,7 @@ mod weights;
 
 pub use column_sums::column_sums;
 pub use epilogue::Epilogue;
-pub(crate) use epilogue::{Finish, Place};
+pub(crate) use epilogue::{Exactness, Finish, Place};
 pub use int8::{Int8Weights, gemm_int8, quantize_row_int8, quantize_rows_int8};
 pub use low_bit::{LowBitSource, LowBitWeights};
 pub use matmul::{Matrix, batched_matmul, gemm_tn, matmul, matmul_in};

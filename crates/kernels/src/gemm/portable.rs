@@ -1,6 +1,6 @@
 //! The product on any CPU, by `matrixmultiply`.
 
-use super::epilogue::{Finish, Place};
+use super::epilogue::{Exactness, Finish, Place};
 use super::pack::{Rounded, Stored};
 use super::{Epilogue, LowBitWeights, Matrix, PackedFormat, PackedWeights};
 use crate::Exec;
@@ -66,6 +66,7 @@ pub(super) fn gemm(
         weights.isa().run(Apply {
             finish: Finish {
                 epilogue,
+                exactness: Exactness::Full,
                 earlier: false,
                 before: before.as_ref(),
                 y: &shared,
@@ -110,6 +111,7 @@ pub(super) fn gemm_low_bit(
             weights.isa().run(Apply {
                 finish: Finish {
                     epilogue,
+                    exactness: Exactness::Full,
                     earlier: false,
                     before: None,
                     y: &shared,

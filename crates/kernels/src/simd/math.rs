@@ -175,6 +175,32 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     above_tail(simd, x, simd.mul(z, density), simd.div(d, whole))
 }
 
+/// x·Φ(x) for what is rounded to 8 bits after it: within 2⁻¹⁴ of the result, or 2⁻¹⁴·|x| where that is more, in less than half of
+/// the operations of [`gelu`].
+///
+/// Φ(x) = ½ + x·P(x²) up to 4.5, where it is 1: a minimax fit of x·Φ(x) that keeps to that end.
+#[inline(always)]
+pub(crate) fn gelu_coarse<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    const END: f32 = 4.5;
+    const P: [f32; 10] = [
+        3.988_273_5e-1,
+        -6.621_683_4e-2,
+        9.746_022e-3,
+        -1.091_969_3e-3,
+        9.179_454e-5,
+        -5.643_225_4e-6,
+        2.432_946_1e-7,
+        -6.894_612_5e-9,
+        1.143_854_1e-10,
+        -8.362_609e-13,
+    ];
+    // What is no number stays so: it is the second operand.
+    let above = simd.max(simd.splat(-END), x);
+    let within = simd.min(simd.splat(END), above);
+    let p = polynomial(simd, simd.mul(within, within), &P);
+    simd.mul(above, simd.mul_add(within, p, simd.splat(0.5)))
+}
+
 /// x/(1 + e^(−v)) with v of the sign of x, from e = [`RAISE`]·e^(−|v|) and z = |x|.
 #[inline(always)]
 fn times_logistic<S: Simd>(simd: S, x: S::F32, z: S::F32, e: S::F32) -> S::F32 {

@@ -307,7 +307,7 @@ fn partial_vectors_touch_nothing_beyond_the_slice() {
     });
 }
 
-/// Words of narrow numbers by the tier's instructions and one by one: bytes, signs, pairs made, pairs multiplied.
+/// Words of narrow numbers by the tier's instructions and one by one: bytes, signs, pairs made, single bf16, pairs multiplied.
 struct NarrowWords {
     a: [f32; 16],
     b: [f32; 16],
@@ -315,7 +315,7 @@ struct NarrowWords {
 }
 
 impl Kernel for NarrowWords {
-    type Output = [[Vec<f32>; 2]; 4];
+    type Output = [[Vec<f32>; 2]; 5];
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
@@ -338,6 +338,7 @@ impl Kernel for NarrowWords {
             ]
             .map(lanes),
             [left, words::pair_bf16(simd, a, b)].map(lanes),
+            [simd.round_bf16(a), words::round_bf16(simd, a)].map(lanes),
             [
                 simd.dot_bf16(left, right, sums),
                 words::dot_bf16(simd, left, right, sums),
@@ -370,8 +371,8 @@ fn instructions_for_words_give_what_single_numbers_give() {
                     isa.run_bits(words()),
                 ]);
             }
-            for [int8, signs, pairs, bf16] in found {
-                for [one, other] in [int8, signs, pairs] {
+            for [int8, signs, pairs, single, bf16] in found {
+                for [one, other] in [int8, signs, pairs, single] {
                     let bits =
                         |lanes: &[f32]| lanes.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(&one), bits(&other), "{isa}");

@@ -125,7 +125,7 @@ mod precision {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
         let name = String::deserialize(from)?;
-        let known = "the precision is one of f32, bf16";
+        let known = "the precision is one of f32, f32-strict, bf16";
         Precision::from_name(&name).ok_or_else(|| D::Error::custom(known))
     }
 }

@@ -66,6 +66,7 @@ pub(in crate::gemm) fn gemm_chain<O: Rows + Sums>(
             let shared = SharedMut::new(y);
             let to = To::Rows(Finish {
                 epilogue,
+                exactness: O::EXACTNESS,
                 earlier: false,
                 before: None,
                 y: &shared,

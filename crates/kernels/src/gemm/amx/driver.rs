@@ -15,7 +15,7 @@ use crate::amx::{
     TileKernel, Tiles,
 };
 use crate::exec::SharedMut;
-use crate::gemm::epilogue::{Epilogue, Finish, Place, put_sums};
+use crate::gemm::epilogue::{Epilogue, Exactness, Finish, Place, put_sums};
 use crate::gemm::with_words;
 use crate::simd::Simd;
 
@@ -69,6 +69,7 @@ pub(in crate::gemm) fn gemm<O: Rows + Sums>(
         let packed = Packed { x, packed, notes };
         let to = To::Rows(Finish {
             epilogue,
+            exactness: O::EXACTNESS,
             earlier: false,
             before: before.as_ref(),
             y: &y,
@@ -393,14 +394,15 @@ impl Strips<'_> {
     /// # Safety
     /// Nobody else may use that place.
     #[inline(always)]
-    unsafe fn put<S: Simd, O: Rows>(
+    unsafe fn put<S: Simd, O: Rows + Sums>(
         &self,
         simd: S,
         row: usize,
         columns: &Range<usize>,
         sums: &mut [f32],
     ) {
-        self.epilogue.activate(simd, sums, columns.start);
+        self.epilogue
+            .activate(simd, O::EXACTNESS, sums, columns.start);
         sums[columns.len()..].fill(0.0);
         let (strip, r) = (row / BLOCK, row % BLOCK);
         let step = strip * self.panels + columns.start / BLOCK;
@@ -418,6 +420,8 @@ impl Strips<'_> {
 pub(in crate::gemm) trait Sums: Operand {
     /// Whether sums of a part of K are f32, to which those of the next can be added.
     const SUMS_ARE_F32: bool = true;
+    /// How exact what is made of the sums need be.
+    const EXACTNESS: Exactness = Exactness::Coarse;
 
     /// Turns the sums of a row's columns into values.
     #[inline(always)]
@@ -441,6 +445,8 @@ impl Sums for Int8 {
 }
 
 impl Sums for Halves {
+    const EXACTNESS: Exactness = Exactness::Full;
+
     /// Rows beyond what halves hold are multiplied with the weights one by one.
     #[inline(always)]
     fn values<O>(task: &Task<'_, O>, row: usize, of: &Waiting, sums: &mut [f32]) {

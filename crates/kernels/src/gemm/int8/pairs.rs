@@ -4,7 +4,7 @@ use super::Int8Weights;
 use super::quantize::quantize_rows;
 use crate::Exec;
 use crate::exec::SharedMut;
-use crate::gemm::{Epilogue, Finish, Place};
+use crate::gemm::{Epilogue, Exactness, Finish, Place};
 use crate::isa::{Isa, Tier};
 use crate::simd::{Kernel, Simd};
 
@@ -60,6 +60,7 @@ pub(super) fn gemm(
                     scales: &weights.scales,
                     finish: Finish {
                         epilogue,
+                        exactness: Exactness::Full,
                         earlier: false,
                         before: None,
                         y: &y,

@@ -64,8 +64,9 @@ fn every_tier_gives_the_reference() {
                 let mut value = [f64::from(expected[i] + bias[i % n])];
                 reference::activate(Activation::GeluErf, &mut value);
                 let wanted = value[0] + f64::from(residual[i]);
+                // GELU after products of bytes is coarse in the matrix unit.
                 assert!(
-                    (f64::from(*found) - wanted).abs() < 1e-4,
+                    (f64::from(*found) - wanted).abs() < 1e-4 * value[0].abs().max(1.0),
                     "{found} {wanted}"
                 );
             }

@@ -25,6 +25,7 @@ function!(ExpNonpositive, exp_nonpositive);
 
 function!(Tanh, tanh);
 function!(Gelu, gelu);
+function!(GeluCoarse, gelu_coarse);
 function!(GeluTanh, gelu_tanh);
 function!(Silu, silu);
 
@@ -74,6 +75,30 @@ fn gelu_keeps_its_bound() {
     ];
     let sample = sample(STEP, &places);
     assert_ulps("gelu", Gelu, gelu_exact, sample, GELU_BOUNDS);
+}
+
+#[test]
+fn coarse_gelu_keeps_its_bound() {
+    for isa in Isa::available() {
+        let exact: Vec<f32> = sample(STEP, &[4.5, 4.27, 1e-20, 12.0])
+            .map(f32::from_bits)
+            .collect();
+        let mut found = exact.clone();
+        map(isa, GeluCoarse, &mut found);
+        for (x, found) in exact.into_iter().zip(found) {
+            let wanted = gelu_exact(x.into());
+            let most = (0.5f64).powi(14) * f64::from(x.abs()).max(1.0);
+            let near = (f64::from(found) - wanted).abs() <= most;
+            assert!(
+                near || found == x || x.is_nan() && found.is_nan(),
+                "{x:e}: {found:e} on {isa}"
+            );
+        }
+        let mut values = [f32::INFINITY, f32::NEG_INFINITY, 0.0, 3e38];
+        map(isa, GeluCoarse, &mut values);
+        assert!(values[0].is_infinite() && values[1].abs() < 1e-4 && values[2] == 0.0);
+        assert!(values[3] > 2.99e38, "{isa}");
+    }
 }
 
 #[test]
