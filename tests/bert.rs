@@ -9,10 +9,7 @@ use bertha::kernels::{Exec, Isa};
 use bertha::models::{ForwardOptions, Head, load, load_with_head};
 use bertha::nn::Batch;
 use bertha::tensor::Checkpoint;
-use support::{named, read_batch, relative_difference};
-
-/// Largest difference over largest value, as the fixtures' README states it.
-const TOLERANCE: f32 = 1e-5;
+use support::{named, read_batch, relative_difference, tolerance};
 
 fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bert");
@@ -55,7 +52,7 @@ fn every_tensor_matches_transformers_on_every_instruction_set() {
                 let at = format!("{}, {name}, {isa}", folder.display());
                 assert_eq!(found.shape(), golden.shape(), "{at}");
                 let difference = relative_difference(found, &golden);
-                assert!(difference <= TOLERANCE, "{at}: {difference}");
+                assert!(difference <= tolerance(isa), "{at}: {difference}");
             }
             assert!(
                 names.is_empty(),

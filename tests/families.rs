@@ -12,9 +12,8 @@ use bertha::models::{Config, ForwardOptions, Head, Targets, TrainableModel, load
 use bertha::nn::Batch;
 use bertha::tensor::{Checkpoint, Tensor};
 use serde_json::json;
-use support::{named, read_batch, relative_difference, wrong_values};
+use support::{named, read_batch, relative_difference, tolerance, wrong_values};
 
-const OUTPUT_TOLERANCE: f32 = 1e-5;
 const GRADIENT_TOLERANCE: f32 = 1e-4;
 
 /// The places of each sequence's global tokens, where a folder's inputs say.
@@ -68,7 +67,7 @@ fn every_tensor_matches_transformers_on_every_instruction_set() {
                 let golden = expected.get(name).unwrap();
                 assert_eq!(found.shape(), golden.shape(), "{at}");
                 let difference = relative_difference(found, &golden);
-                assert!(difference <= OUTPUT_TOLERANCE, "{at}: {difference}");
+                assert!(difference <= tolerance(isa), "{at}: {difference}");
             }
         }
     }
@@ -156,7 +155,8 @@ fn losses_and_gradients_match_pytorch() {
         let expected = Checkpoint::open(folder.join("expected.safetensors")).unwrap();
         let (loss, gradients) = gradients(&folder, &inputs);
         let error = relative_difference(&loss, &expected.get("loss").unwrap());
-        assert!(error <= OUTPUT_TOLERANCE, "{folder:?}: loss {error:e} off");
+        let most = tolerance(Isa::from_env().unwrap());
+        assert!(error <= most, "{folder:?}: loss {error:e} off");
         let largest = (expected.names().filter(|name| name.starts_with("grad.")))
             .flat_map(|name| expected.get(name).unwrap().to_vec::<f32>().unwrap())
             .fold(0.0, |largest: f32, value| largest.max(value.abs()));

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bertha::kernels::Isa;
 use bertha::models::{ModelInfo, Outputs};
 use bertha::nn::Batch;
 use bertha::tensor::{Checkpoint, Tensor};
@@ -83,6 +84,15 @@ pub fn named(
         tensors.push((format!("hidden_states.{i}"), pad(state.tensor())));
     }
     tensors
+}
+
+/// Largest difference over largest value that the fixtures' README allows in f32; of products of halves, which have an error of up to
+/// 10⁻⁵ each, more.
+pub fn tolerance(isa: Isa) -> f32 {
+    match isa.multiplies_halves() {
+        true => 1e-4,
+        false => 1e-5,
+    }
 }
 
 /// Largest difference over largest value.

@@ -204,15 +204,22 @@ impl Tiles {
     /// Writes the sums of a block.
     #[inline(always)]
     pub(crate) fn store(&self, sums: &mut BlockSums) {
-        // SAFETY: `self` is the proof that the tiles are configured; the block has room for 32 rows of 32 words.
+        self.store_to(&mut sums.0);
+    }
+
+    /// Writes the sums of a block into the first 1,024 words of a slice, row by row.
+    #[inline(always)]
+    pub(crate) fn store_to(&self, sums: &mut [f32]) {
+        assert!(sums.len() >= BLOCK * BLOCK);
+        // SAFETY: `self` is the proof that the tiles are configured; there is room for 32 rows of 32 words.
         unsafe {
             asm!(
                 "tilestored [{upper} + {stride}], tmm0",
                 "tilestored [{upper} + {stride} + 64], tmm1",
                 "tilestored [{lower} + {stride}], tmm2",
                 "tilestored [{lower} + {stride} + 64], tmm3",
-                upper = in(reg) sums.0.as_mut_ptr(),
-                lower = in(reg) sums.0.as_mut_ptr().add(TILE_ROWS * BLOCK),
+                upper = in(reg) sums.as_mut_ptr(),
+                lower = in(reg) sums.as_mut_ptr().add(TILE_ROWS * BLOCK),
                 stride = in(reg) BLOCK * size_of::<f32>(),
                 options(nostack),
             );

@@ -51,9 +51,9 @@ pub fn attention(
         precision => precision.packed_format(),
     };
     let kernel_name = match precision {
-        PackedFormat::Bf16 => product_kernel(isa, Operands::Bf16),
-        PackedFormat::F32 => product_kernel(isa, Operands::F32),
-        PackedFormat::F32Strict => isa.name(),
+        PackedFormat::Bf16 if isa.multiplies_bf16() => product_kernel(isa, Operands::Bf16),
+        PackedFormat::F32 if isa.multiplies_halves() => product_kernel(isa, Operands::F32),
+        _ => isa.name(),
     };
     INFO.tell(session, kernel_name, 0);
     let segments = Segments { cu_seqlens };

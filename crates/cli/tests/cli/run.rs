@@ -178,7 +178,7 @@ pub fn assert_same(found: &Value, expected: &Value, at: &str) {
         }
         (Value::Number(found), Value::Number(expected)) if expected.is_f64() => {
             let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
-            let close = (found - expected).abs() <= 1e-5 * expected.abs().max(1.0);
+            let close = (found - expected).abs() <= 1e-4 * expected.abs().max(1.0);
             assert!(close, "{at}: {found} for {expected}");
         }
         _ => assert_eq!(found, expected, "{at}"),

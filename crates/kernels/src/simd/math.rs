@@ -85,6 +85,17 @@ pub(crate) fn exp_nonpositive<S: Simd>(simd: S, x: S::F32) -> S::F32 {
     simd.scale_down(polynomial(simd, r, &EXP), n)
 }
 
+/// eˣ for x ≤ 0 (or NaN) that is rounded to 8 bits after it: within 2⁻¹³ of the result, e⁻⁸⁰ of what lies below −80.
+#[inline(always)]
+pub(crate) fn exp_coarse<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    /// 2ʸ for |y| ≤ ½, a minimax fit of the relative error.
+    const EXP2: [f32; 4] = [0.999_928_06, 0.693_261_1, 0.242_611_33, 0.055_171_32];
+    let x = simd.max(simd.splat(-80.0), x);
+    let n = round_product(simd, x, std::f32::consts::LOG2_E);
+    let y = simd.sub(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)), n);
+    simd.scale_down(polynomial(simd, y, &EXP2), n)
+}
+
 /// (tanh z − z)/z³ in z², for z up to 0.56.
 const TANH: [f32; 5] = [
     -0.333_333_13,

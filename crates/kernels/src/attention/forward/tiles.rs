@@ -12,8 +12,7 @@ use crate::amx::{
 };
 use crate::attention::{Strided, row};
 use crate::gemm::PackedFormat;
-use crate::gemm::amx::{PackTiles, Rows, turn};
-use crate::simd::math::exp;
+use crate::gemm::amx::{Float, PackTiles, turn};
 use crate::simd::{Kernel, Simd, copy};
 
 /// Blocks of keys whose scores are kept at a time: 64 KiB.
@@ -42,7 +41,7 @@ struct OnTiles<'a, O> {
     operand: PhantomData<O>,
 }
 
-impl<O: Rows> TileKernel for OnTiles<'_, O> {
+impl<O: Float> TileKernel for OnTiles<'_, O> {
     type Output = ();
 
     #[inline(always)]
@@ -128,7 +127,7 @@ impl<O: Rows> TileKernel for OnTiles<'_, O> {
                 // SAFETY: tasks have different queries or heads, so their rows' parts of `out` do not overlap, and each is in
                 // one slice at a time.
                 let out = unsafe { head.out.slice(at..at + dim) };
-                block.put(simd, r, out);
+                block.put(r, out);
             }
         }
     }
@@ -136,7 +135,7 @@ impl<O: Rows> TileKernel for OnTiles<'_, O> {
 
 /// Packs `count` rows of `dim` values of a head, the first at row and column `at`, into a strip.
 #[inline(always)]
-fn pack_rows<S: Simd, O: Rows>(
+fn pack_rows<S: Simd, O: Float>(
     simd: S,
     from: Strided<'_>,
     (first, column): (usize, usize),
@@ -175,7 +174,7 @@ struct Queries<'a> {
 impl Queries<'_> {
     /// Weighted sums of the values into `scratch.sums`, panel after panel.
     #[inline(always)]
-    fn run<S: Simd, O: Rows, const HALF: bool>(&mut self, tiles: &Tiles, simd: S) {
+    fn run<S: Simd, O: Float, const HALF: bool>(&mut self, tiles: &Tiles, simd: S) {
         self.most = [f32::NEG_INFINITY; BLOCK];
         self.totals = [0.0; BLOCK];
         let mut tile = BlockSums::new();
@@ -193,9 +192,7 @@ impl Queries<'_> {
                         O::multiply::<HALF>(tiles, queries.wrapping_add(at), keys.wrapping_add(at));
                     }
                 }
-                tiles.store(&mut tile);
-                let to = &mut self.scratch.scores[block * BLOCK_WORDS..][..BLOCK_WORDS];
-                to.copy_from_slice(&tile.0);
+                tiles.store_to(&mut self.scratch.scores[block * BLOCK_WORDS..]);
             }
             for r in 0..self.count {
                 self.exponentiate::<S, O>(simd, r, (first, count));
@@ -216,12 +213,12 @@ impl Queries<'_> {
                         );
                     }
                 }
-                tiles.store(&mut tile);
                 let sums = &mut self.scratch.sums[panel * BLOCK_WORDS..][..BLOCK_WORDS];
                 if first == 0 {
-                    sums.copy_from_slice(&tile.0);
+                    tiles.store_to(sums);
                     continue;
                 }
+                tiles.store(&mut tile);
                 let rows = sums.chunks_exact_mut(BLOCK).zip(tile.0.chunks_exact(BLOCK));
                 for ((sums, new), &factor) in rows.zip(&self.factors) {
                     for (sum, new) in sums.iter_mut().zip(new) {
@@ -234,61 +231,76 @@ impl Queries<'_> {
 
     /// Turns a query's scores for `count` blocks of keys from `first` on into powers, packed as a row.
     #[inline(always)]
-    fn exponentiate<S: Simd, O: Rows>(
+    fn exponentiate<S: Simd, O: Float>(
         &mut self,
         simd: S,
         r: usize,
         (first, count): (usize, usize),
     ) {
-        let scale = simd.splat(self.scale);
         let lowest = simd.splat(f32::NEG_INFINITY);
         // Keys that there are not have the lowest score.
         let left = (self.keys - (first + count - 1) * BLOCK).min(BLOCK);
         let scores = &mut *self.scratch.scores;
         let last = &mut scores[(count - 1) * BLOCK_WORDS + r * BLOCK..][..BLOCK];
         last[left..].fill(f32::NEG_INFINITY);
-        let mut most = lowest;
+        let row = |block: usize| &scores[block * BLOCK_WORDS + r * BLOCK..][..BLOCK];
+        let scale = simd.splat(self.scale);
+        let mut most = [lowest; 2];
         for block in 0..count {
-            let row = &mut scores[block * BLOCK_WORDS + r * BLOCK..][..BLOCK];
+            let row = row(block);
             let mut i = 0;
             while i < BLOCK {
+                // NaN stays: it is the second operand.
                 let score = simd.mul(simd.load(&row[i..]), scale);
-                simd.store(&mut row[i..], score);
-                most = simd.max(score, most);
+                most[i / S::LANES % 2] = simd.max(most[i / S::LANES % 2], score);
                 i += S::LANES;
             }
         }
         let before = self.most[r];
-        let now = before.max(simd.largest(most));
+        let now = before.max(simd.largest(simd.max(most[0], most[1])));
         self.most[r] = now;
-        self.factors[r] = (before - now).exp();
         let now = simd.splat(now);
-        let mut total = simd.zero();
+        let mut total = [simd.zero(); 2];
         let at = r / TILE_ROWS * TILE_BYTES + r % TILE_ROWS * ROW_BYTES;
-        let powers = self.scratch.powers.as_mut_ptr().cast::<u8>();
+        let powers = self
+            .scratch
+            .powers
+            .as_mut_ptr()
+            .cast::<u8>()
+            .wrapping_add(at);
         for block in 0..count {
-            let row = &mut scores[block * BLOCK_WORDS + r * BLOCK..][..BLOCK];
+            let row = row(block);
             let mut i = 0;
             while i < BLOCK {
-                let power = exp(simd, simd.sub(simd.load(&row[i..]), now));
-                total = simd.add(total, power);
-                simd.store(&mut row[i..], power);
+                let score = simd.mul(simd.load(&row[i..]), scale);
+                let power = O::exp_nonpositive(simd, simd.sub(score, now));
+                total[i / S::LANES % 2] = simd.add(total[i / S::LANES % 2], power);
+                // SAFETY: there is room for a step of 32 rows for each block.
+                unsafe {
+                    let to = powers.add(block * O::STEP_BYTES + i * size_of::<u16>());
+                    O::put(simd, power, to);
+                }
                 i += S::LANES;
             }
-            // SAFETY: there is room for a step of 32 rows for each block.
-            unsafe { O::pack(simd, row, powers.add(block * O::STEP_BYTES + at)) };
         }
-        self.totals[r] = self.totals[r] * self.factors[r] + simd.sum(total);
+        let total = simd.sum(simd.add(total[0], total[1]));
+        match first {
+            0 => self.totals[r] = total,
+            _ => {
+                self.factors[r] = (before - self.most[r]).exp();
+                self.totals[r] = self.totals[r] * self.factors[r] + total;
+            }
+        }
     }
 
     /// A query's sums by their total.
     #[inline(always)]
-    fn put<S: Simd>(&self, _simd: S, r: usize, out: &mut [f32]) {
-        let total = self.totals[r];
+    fn put(&self, r: usize, out: &mut [f32]) {
+        let part = 1.0 / self.totals[r];
         for (panel, out) in out.chunks_mut(BLOCK).enumerate() {
             let sums = &self.scratch.sums[panel * BLOCK_WORDS + r * BLOCK..];
             for (out, &sum) in out.iter_mut().zip(sums) {
-                *out = sum / total;
+                *out = sum * part;
             }
         }
     }

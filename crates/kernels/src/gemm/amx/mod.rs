@@ -27,5 +27,5 @@ pub(super) use matmul::matmul;
 pub(crate) use matmul::turn;
 pub(crate) use panels::PackTiles;
 pub(super) use panels::panel_bytes;
-pub(crate) use rows::Rows;
+pub(crate) use rows::Float;
 pub(super) use rows::plain_weights;

@@ -2,6 +2,7 @@
 
 use crate::amx::{BLOCK, Bf16, Halves, Int8, Operand, ROW_BYTES, TILE_BYTES, TILE_ROWS};
 use crate::gemm::int8::{inverse, level, row_scale};
+use crate::simd::math::{exp_coarse, exp_nonpositive};
 use crate::simd::{Kernel, Simd};
 
 /// Whether rows of inputs whose largest magnitude is this are multiplied as halves: what lies below is then either normal or too
@@ -29,6 +30,48 @@ pub(crate) trait Rows: Operand {
     /// # Safety
     /// `to` must be the place of a row in a strip of as many steps as the row takes.
     unsafe fn pack<S: Simd>(simd: S, row: &[f32], to: *mut u8) -> f32;
+}
+
+/// Operands whose values need not be known all at once.
+pub(crate) trait Float: Rows {
+    /// Writes a vector of values of a row, of which the first has its place at `to`.
+    ///
+    /// # Safety
+    /// `to` must be in a row of a tile, with room for the vector.
+    unsafe fn put<S: Simd>(simd: S, values: S::F32, to: *mut u8);
+
+    /// eˣ for x ≤ 0 (or NaN), as exact as the operand.
+    fn exp_nonpositive<S: Simd>(simd: S, x: S::F32) -> S::F32;
+}
+
+impl Float for Bf16 {
+    #[inline(always)]
+    unsafe fn put<S: Simd>(simd: S, values: S::F32, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store_bf16(to.cast(), values) }
+    }
+
+    #[inline(always)]
+    fn exp_nonpositive<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+        exp_coarse(simd, x)
+    }
+}
+
+impl Float for Halves {
+    #[inline(always)]
+    unsafe fn put<S: Simd>(simd: S, values: S::F32, to: *mut u8) {
+        let high = simd.round_bf16(values);
+        // SAFETY: the caller's promise; the tiles of low halves are two tiles behind those of high ones.
+        unsafe {
+            simd.store_bf16(to.cast(), high);
+            simd.store_bf16(to.add(2 * TILE_BYTES).cast(), simd.sub(values, high));
+        }
+    }
+
+    #[inline(always)]
+    fn exp_nonpositive<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+        exp_nonpositive(simd, x)
+    }
 }
 
 impl Rows for Bf16 {
@@ -94,7 +137,7 @@ unsafe fn put_bf16<S: Simd>(simd: S, chunk: &[f32; 32], to: *mut u8) {
     let mut i = 0;
     while i < chunk.len() {
         // SAFETY: the caller's promise.
-        unsafe { simd.store_bf16(to.add(2 * i).cast(), simd.load(&chunk[i..])) }
+        unsafe { Bf16::put(simd, simd.load(&chunk[i..]), to.add(2 * i)) }
         i += S::LANES;
     }
 }
@@ -107,13 +150,8 @@ unsafe fn put_halves<S: Simd>(simd: S, chunk: &[f32; 32], to: *mut u8, range: &m
     while i < chunk.len() {
         let value = simd.load(&chunk[i..]);
         range.take(simd, value);
-        let high = simd.round_bf16(value);
         // SAFETY: the caller's promise.
-        unsafe {
-            simd.store_bf16(to.add(2 * i).cast(), high);
-            let low = to.add(2 * TILE_BYTES + 2 * i);
-            simd.store_bf16(low.cast(), simd.sub(value, high));
-        }
+        unsafe { Halves::put(simd, value, to.add(2 * i)) }
         i += S::LANES;
     }
 }

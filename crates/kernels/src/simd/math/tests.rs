@@ -22,6 +22,7 @@ macro_rules! function {
 
 function!(Exp, exp);
 function!(ExpNonpositive, exp_nonpositive);
+function!(ExpCoarse, exp_coarse);
 
 function!(Tanh, tanh);
 function!(Gelu, gelu);
@@ -75,6 +76,29 @@ fn gelu_keeps_its_bound() {
     ];
     let sample = sample(STEP, &places);
     assert_ulps("gelu", Gelu, gelu_exact, sample, GELU_BOUNDS);
+}
+
+#[test]
+fn coarse_exp_keeps_its_bound() {
+    for isa in Isa::available() {
+        let exact: Vec<f32> = (0..200_000).map(|i| i as f32 * -4e-4).collect();
+        let mut found = exact.clone();
+        map(isa, ExpCoarse, &mut found);
+        for (x, found) in exact.into_iter().zip(found) {
+            let wanted = f64::from(x).exp();
+            let error = (f64::from(found) - wanted).abs() / wanted;
+            assert!(
+                error <= 0.5f64.powi(13),
+                "{x}: {found} for {wanted} on {isa}"
+            );
+        }
+        let mut values = [f32::NEG_INFINITY, f32::NAN, -1e30];
+        map(isa, ExpCoarse, &mut values);
+        assert!(
+            values[0] < 1e-34 && values[1].is_nan() && values[2] < 1e-34,
+            "{isa}"
+        );
+    }
 }
 
 #[test]
