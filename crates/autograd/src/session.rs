@@ -228,9 +228,9 @@ impl Session {
         }
     }
 
-    /// Whether somebody observes the inputs of linear layers.
+    /// Whether somebody observes the inputs of linear layers, or taps what attention reads.
     pub fn is_observed(&self) -> bool {
-        self.observer.is_some()
+        self.observer.is_some() || self.taps.is_some()
     }
 
     /// Shows a linear layer's input to whoever observes.

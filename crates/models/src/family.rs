@@ -130,13 +130,20 @@ impl Model for Transformer {
         let (rule, separator) = (self.globals, self.separator);
         let globals =
             GlobalRule::tokens(rule, info.model_type, info.head, separator, batch, options)?;
-        let last_hidden_state = self
-            .encoder
-            .forward(session, batch, globals.as_ref(), |x| {
-                if options.hidden_states {
-                    hidden_states.push(x.clone());
-                }
-            })?;
+        let parts = match globals.is_none() && !options.hidden_states {
+            true => self.encoder.forward_in_parts(session, batch)?,
+            false => None,
+        };
+        let last_hidden_state = match parts {
+            Some(last_hidden_state) => last_hidden_state,
+            None => self
+                .encoder
+                .forward(session, batch, globals.as_ref(), |x| {
+                    if options.hidden_states {
+                        hidden_states.push(x.clone());
+                    }
+                })?,
+        };
         let mut outputs = Outputs {
             pooler_output: None,
             logits: None,

@@ -255,6 +255,22 @@ impl Batch {
         lengths.max().unwrap_or(0) as usize
     }
 
+    /// Some of the sequences as a batch of their own.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn sequences(&self, range: std::ops::Range<usize>) -> Self {
+        let ends = &self.cu_seqlens[range.start..=range.end];
+        let first = ends[0];
+        let tokens = first as usize..ends[ends.len() - 1] as usize;
+        Self {
+            input_ids: self.input_ids[tokens.clone()].to_vec(),
+            positions: self.positions[tokens.clone()].to_vec(),
+            type_ids: self.type_ids.as_ref().map(|types| types[tokens].to_vec()),
+            cu_seqlens: ends.iter().map(|end| end - first).collect(),
+        }
+    }
+
     /// The rows of sequence `i`.
     pub fn range(&self, i: usize) -> std::ops::Range<usize> {
         self.cu_seqlens[i] as usize..self.cu_seqlens[i + 1] as usize

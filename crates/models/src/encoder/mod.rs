@@ -3,6 +3,7 @@
 
 mod config;
 mod layer;
+mod parts;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -72,6 +73,7 @@ pub(crate) struct Encoder {
     final_norm: Option<LayerNorm>,
     /// Applications of a set.
     layers: usize,
+    hidden_size: usize,
     max_tokens: usize,
     positions: Positions,
     dropout: f32,
@@ -150,6 +152,7 @@ impl Encoder {
                 .map(|name| LayerNorm::load_with(&weights.at(name), to, eps, norm_bias))
                 .transpose()?,
             layers: config.num_hidden_layers,
+            hidden_size: config.hidden_size,
             max_tokens: config.max_tokens(),
             positions: config.positions,
             dropout: dropout[1],
