@@ -9,8 +9,8 @@ const ALIGN: usize = 64;
 /// The alignment of large buffers: a huge page, which spares the processor most of its walks through the page table.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Bytes from which on a buffer is large: the last huge page is filled by half on average.
-const LARGE: usize = 4 * HUGE_PAGE;
+/// Bytes from which on a buffer is large. What does not fill a huge page at its end stays in small ones.
+const LARGE: usize = HUGE_PAGE;
 
 /// Bytes whose first is at a multiple of 64, all of them initialised; of large ones in huge pages where the system has them.
 pub struct AlignedBytes {
