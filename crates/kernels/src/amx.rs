@@ -100,8 +100,10 @@ impl<K: TileKernel> Kernel for WithTiles<K> {
 /// CPUID, leaf 7: AMX-BF16, AMX-TILE and AMX-INT8.
 fn has_instructions() -> bool {
     const NEEDED: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    let most = __cpuid_count(0, 0).eax;
-    most >= 7 && __cpuid_count(7, 0).edx & NEEDED == NEEDED
+    // SAFETY: every x86-64 has CPUID.
+    #[allow(unused_unsafe, reason = "older compilers call the function unsafe")]
+    let leaf = |leaf| unsafe { __cpuid_count(leaf, 0) };
+    leaf(0).eax >= 7 && leaf(7).edx & NEEDED == NEEDED
 }
 
 /// XCR0: whether the system saves the tiles' configuration (bit 17) and data (bit 18) when it changes threads.
