@@ -43,6 +43,8 @@ mod rope;
 mod simd;
 mod softmax;
 mod team;
+#[cfg(test)]
+mod testing;
 
 pub use activation::{Activation, activate, activate_backward, gate, gate_backward};
 pub use attention::{

@@ -1,18 +1,8 @@
 //! Attention on every instruction set against the scalar form.
 
 use super::*;
+use crate::testing;
 use crate::{Exec, Isa, PackedFormat};
-
-fn values(len: usize, seed: u64, range: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * range
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 struct Case {
     qkv: Vec<f32>,
@@ -29,7 +19,10 @@ impl Case {
         }));
         let tokens: usize = lengths.iter().sum();
         Self {
-            qkv: values(tokens * 3 * heads * head_dim, 5, range),
+            qkv: testing::values(tokens * 3 * heads * head_dim, 5)
+                .into_iter()
+                .map(|value| value * range)
+                .collect(),
             cu_seqlens,
             shape: AttentionShape {
                 heads,

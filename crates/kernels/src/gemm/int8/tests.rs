@@ -1,16 +1,6 @@
 use super::*;
+use crate::testing::values;
 use crate::{Activation, reference};
-
-fn values(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 fn quantized(w: &[f32], n: usize, k: usize) -> (Vec<i8>, Vec<f32>) {
     let mut q = vec![0; n * k];
