@@ -265,6 +265,21 @@ pub(crate) trait Operand: Copy + 'static {
     /// Both operands of a step must be readable: `STEP_BYTES` each, of `rows` the first tile of each part where `HALF`.
     unsafe fn multiply<const HALF: bool>(tiles: &Tiles, rows: *const u8, columns: *const u8);
 
+    /// [`Operand::multiply`] where it is not known beforehand whether the upper rows are all.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn multiply_rows(tiles: &Tiles, half: bool, rows: *const u8, columns: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match half {
+                false => Self::multiply::<false>(tiles, rows, columns),
+                true => Self::multiply::<true>(tiles, rows, columns),
+            }
+        }
+    }
+
     /// Adds four products of what the tiles hold: the instructions alone, to measure how fast they are.
     fn multiply_again(tiles: &Tiles);
 }

@@ -117,11 +117,7 @@ impl<O: Float> TileKernel for OnTiles<'_, O> {
             let at = (first, column);
             let queries = &mut *block.scratch.queries;
             pack_rows::<S, O>(simd, head.q, at, (block.count, dim), queries);
-            if block.count > TILE_ROWS {
-                block.run::<S, O, false>(tiles, simd);
-            } else {
-                block.run::<S, O, true>(tiles, simd);
-            }
+            block.run::<S, O>(tiles, simd);
             for r in 0..block.count {
                 let at = ((first + r) * head.shape.heads + head.head) * dim;
                 // SAFETY: tasks have different queries or heads, so their rows' parts of `out` do not overlap, and each is in
@@ -174,7 +170,8 @@ struct Queries<'a> {
 impl Queries<'_> {
     /// Weighted sums of the values into `scratch.sums`, panel after panel.
     #[inline(always)]
-    fn run<S: Simd, O: Float, const HALF: bool>(&mut self, tiles: &Tiles, simd: S) {
+    fn run<S: Simd, O: Float>(&mut self, tiles: &Tiles, simd: S) {
+        let half = self.count <= TILE_ROWS;
         self.most = [f32::NEG_INFINITY; BLOCK];
         self.totals = [0.0; BLOCK];
         let mut tile = BlockSums::new();
@@ -189,7 +186,12 @@ impl Queries<'_> {
                     let at = step * O::STEP_BYTES;
                     // SAFETY: the queries have as many steps as each block of keys.
                     unsafe {
-                        O::multiply::<HALF>(tiles, queries.wrapping_add(at), keys.wrapping_add(at));
+                        O::multiply_rows(
+                            tiles,
+                            half,
+                            queries.wrapping_add(at),
+                            keys.wrapping_add(at),
+                        );
                     }
                 }
                 tiles.store_to(&mut self.scratch.scores[block * BLOCK_WORDS..]);
@@ -206,8 +208,9 @@ impl Queries<'_> {
                     let at = step * O::STEP_BYTES;
                     // SAFETY: there are powers and values of as many blocks of keys.
                     unsafe {
-                        O::multiply::<HALF>(
+                        O::multiply_rows(
                             tiles,
+                            half,
                             powers.wrapping_add(at),
                             values.wrapping_add(at),
                         );

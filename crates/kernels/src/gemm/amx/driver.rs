@@ -17,7 +17,7 @@ use crate::amx::{
 use crate::exec::SharedMut;
 use crate::gemm::epilogue::{Epilogue, Exactness, Finish, Place, put_sums};
 use crate::gemm::with_words;
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 
 /// Bytes of packed rows in a block of K of a task: with a panel's part and what is written they stay in L2.
 const STRIPS_BYTES: usize = 1 << 20;
@@ -294,12 +294,10 @@ impl<O: Rows + Sums> TileKernel for Task<'_, O> {
                         }
                     }
                     let place = (strip, panel);
-                    if rows.len() > TILE_ROWS {
-                        self.multiply::<S, false>(tiles, simd, place, &steps, before, &mut waiting);
-                    } else {
-                        self.multiply::<S, true>(tiles, simd, place, &steps, before, &mut waiting);
+                    self.multiply(tiles, simd, place, &steps, before, &mut waiting);
+                    if steps.is_empty() {
+                        self.finish_all(simd, before, &mut waiting);
                     }
-                    self.finish(simd, before, &mut waiting, BLOCK);
                     tiles.store(current);
                     std::mem::swap(&mut before, &mut current);
                     waiting = Waiting {
@@ -311,14 +309,40 @@ impl<O: Rows + Sums> TileKernel for Task<'_, O> {
                 }
             }
         }
-        self.finish(simd, before, &mut waiting, BLOCK);
+        self.finish_all(simd, before, &mut waiting);
+    }
+}
+
+/// All rows that wait: a function of its own, for the last pass in it is large.
+struct FinishAll<'a, 'b, O> {
+    task: &'a Task<'b, O>,
+    sums: &'a mut BlockSums,
+    waiting: &'a mut Waiting,
+}
+
+impl<O: Rows + Sums> Kernel for FinishAll<'_, '_, O> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.task.finish(simd, self.sums, self.waiting, BLOCK);
     }
 }
 
 impl<O: Rows + Sums> Task<'_, O> {
-    /// Multiplies a strip with a panel in a block of K, and puts sums that wait into the product meanwhile.
     #[inline(always)]
-    fn multiply<S: Simd, const HALF: bool>(
+    fn finish_all<S: Simd>(&self, simd: S, sums: &mut BlockSums, waiting: &mut Waiting) {
+        simd.vectorize(FinishAll {
+            task: self,
+            sums,
+            waiting,
+        });
+    }
+
+    /// Multiplies a strip with a panel in a block of K, and puts the sums that wait into the product meanwhile, all of them
+    /// where there is a step.
+    #[inline(always)]
+    fn multiply<S: Simd>(
         &self,
         tiles: &Tiles,
         simd: S,
@@ -338,10 +362,11 @@ impl<O: Rows + Sums> Task<'_, O> {
         let share = (strip - self.strips.start) * steps.len() * each * LINE;
         let mut ahead = b.wrapping_add(bytes + share);
         let rows = waiting.rows.len().div_ceil(steps.len().max(1));
+        let half = self.rows - strip * BLOCK <= TILE_ROWS;
         tiles.clear();
         for _ in steps.clone() {
             // SAFETY: the slices above have all steps.
-            unsafe { O::multiply::<HALF>(tiles, a, b) }
+            unsafe { O::multiply_rows(tiles, half, a, b) }
             a = a.wrapping_add(O::STEP_BYTES);
             b = b.wrapping_add(O::STEP_BYTES);
             for _ in 0..each {

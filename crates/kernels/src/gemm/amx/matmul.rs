@@ -158,17 +158,13 @@ impl<O: Rows> TileKernel for Task<'_, O> {
                         simd.prefetch(at);
                         simd.prefetch(at.wrapping_add(TILE_ROWS));
                     }
+                    let half = place.rows.len() <= TILE_ROWS;
                     tiles.clear();
                     let (mut a, mut b) =
                         (packed.as_ptr().cast::<u8>(), panel.as_ptr().cast::<u8>());
                     for _ in steps.clone() {
                         // SAFETY: both have room for as many steps.
-                        unsafe {
-                            match place.rows.len() > TILE_ROWS {
-                                true => O::multiply::<false>(tiles, a, b),
-                                false => O::multiply::<true>(tiles, a, b),
-                            }
-                        }
+                        unsafe { O::multiply_rows(tiles, half, a, b) }
                         a = a.wrapping_add(O::STEP_BYTES);
                         b = b.wrapping_add(O::STEP_BYTES);
                     }
