@@ -5,10 +5,11 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use bertha::autograd::Session;
+use bertha::kernels::Isa;
 use bertha::models::{Config, ForwardOptions, Head, LongModel, convert, load};
 use bertha::nn::Batch;
 use bertha::tensor::Tensor;
-use support::{named, read_batch, relative_difference};
+use support::{named, read_batch, relative_difference, tolerance};
 
 const LONGFORMER: LongModel = LongModel::Longformer { window: 40 };
 const BIG_BIRD: LongModel = LongModel::BigBird {
@@ -90,8 +91,9 @@ fn short_texts_give_what_they_gave() {
         for (name, before) in before.iter().filter(|(name, _)| name != "pooler_output") {
             let (_, after) = after.iter().find(|(other, _)| other == name).unwrap();
             let difference = relative_difference(after, before);
+            let most = tolerance(Isa::from_env().unwrap());
             assert!(
-                difference < 1e-5,
+                difference < most,
                 "{folder} to {to:?}, {name}: {difference}"
             );
         }
