@@ -140,7 +140,7 @@ impl<'a, T> SharedMut<'a, T> {
         }
     }
 
-    /// The address of a value, to prefetch it.
+    /// The address of a value, to prefetch it, or to write what no slice of values describes.
     #[inline(always)]
     pub(crate) fn address(&self, at: usize) -> *const T {
         self.data.wrapping_add(at)

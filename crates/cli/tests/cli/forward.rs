@@ -3,7 +3,7 @@ use std::path::Path;
 use bertha_tensor::{Checkpoint, DType, Tensor, save_safetensors};
 use serde_json::json;
 
-use crate::run::{Desk, Ran, bertha, golden};
+use crate::run::{Desk, Ran, bertha, golden, tolerance};
 
 fn forward(model: &Path, input: &str, output: &str, more: &[&str]) -> Ran {
     let model = model.to_str().unwrap();
@@ -68,7 +68,7 @@ fn every_tensor_is_as_in_transformers() {
                 .iter()
                 .fold(f32::MIN_POSITIVE, |max, v| max.max(v.abs()));
             for (found, expected) in found.iter().zip(&expected) {
-                let close = (found - expected).abs() <= 1e-4 * scale;
+                let close = (found - expected).abs() <= tolerance() as f32 * scale;
                 assert!(close, "{at}: {found} for {expected}");
                 assert!(
                     *expected != 0.0 || *found == 0.0,

@@ -4,7 +4,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bertha_kernels::Isa;
 use serde_json::Value;
+
+/// How far numbers may be from the golden ones, relatively: further where f32 products are of halves, each within 10⁻⁵.
+pub fn tolerance() -> f64 {
+    match Isa::from_env().unwrap().multiplies_halves() {
+        true => 1e-4,
+        false => 1e-5,
+    }
+}
 
 /// What the binary left.
 #[derive(Debug)]
@@ -178,7 +187,7 @@ pub fn assert_same(found: &Value, expected: &Value, at: &str) {
         }
         (Value::Number(found), Value::Number(expected)) if expected.is_f64() => {
             let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
-            let close = (found - expected).abs() <= 1e-4 * expected.abs().max(1.0);
+            let close = (found - expected).abs() <= tolerance() * expected.abs().max(1.0);
             assert!(close, "{at}: {found} for {expected}");
         }
         _ => assert_eq!(found, expected, "{at}"),
