@@ -200,6 +200,15 @@ fn what_ran_can_be_told() {
 }
 
 #[test]
+fn strict_f32_is_as_near_on_any_machine() {
+    let (texts, expected) = every(9);
+    let encoder = Encoder::builder(real_model::minilm()).precision(Precision::F32Strict);
+    let found = encoder.build().unwrap().embed(&texts).unwrap();
+    let difference = largest_difference(found.view(), expected.view());
+    assert!(difference <= 2e-6, "largest difference {difference:e}");
+}
+
+#[test]
 fn every_instruction_set_embeds_the_same() {
     let (texts, expected) = every(9);
     for isa in Isa::available() {
