@@ -7,7 +7,9 @@
 
 mod roof;
 
-use bertha_kernels::{AttentionShape, Mask, Segments, Strided, attention};
+use bertha_kernels::{
+    AttentionInputs, AttentionShape, Mask, PackedFormat, Segments, Strided, attention,
+};
 use roof::{for_each_budget, print_row, ramp};
 
 /// Sequences, tokens in each, heads, head dimension.
@@ -43,8 +45,9 @@ fn main() {
             let cells = format!("{sequences} × {tokens} | {heads} × {head_dim}");
             let flops = 4.0 * (sequences * tokens * tokens * width) as f64;
             print_row(exec, &cells, flops, || {
-                let (q, k, v) = (part(0), part(1), part(2));
-                attention(exec, q, k, v, segments, Mask::Full, shape, &mut out);
+                let parts = [part(0), part(1), part(2)];
+                let inputs = AttentionInputs::of_sequences(parts, segments, &Mask::Full, shape);
+                attention(exec, PackedFormat::F32Strict, inputs, None, &mut out, None);
             });
         }
     });

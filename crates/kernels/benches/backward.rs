@@ -11,11 +11,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bertha_kernels::{
-    Activation, Adam, AttentionDropout, AttentionGradients, AttentionShape, CrossEntropy, Dropout,
-    Epilogue, Exec, Labels, Mask, Matrix, PackedFormat, PackedWeights, Parameter, Segments,
-    Strided, WeightSource, activate, activate_backward, adam, attention_backward,
-    attention_keeping, column_sums, cross_entropy, default_threads, dropout, gemm, gemm_tn,
-    layer_norm_backward, layer_norm_keeping, matmul_in, softmax, squared_norm,
+    Activation, Adam, AttentionDropout, AttentionGradients, AttentionInputs, AttentionKept,
+    AttentionShape, CrossEntropy, Dropout, Epilogue, Exec, Labels, Mask, Matrix, PackedFormat,
+    PackedWeights, Parameter, Segments, Strided, WeightSource, activate, activate_backward, adam,
+    attention, attention_backward, column_sums, cross_entropy, default_threads, dropout, gemm,
+    gemm_tn, layer_norm_backward, layer_norm_keeping, matmul_in, softmax, squared_norm,
 };
 use roof::{for_each_budget, print_row, ramp};
 
@@ -85,11 +85,11 @@ fn best(mut run: impl FnMut()) -> f64 {
     best
 }
 
-fn attention(exec: &Exec) {
+fn attentions(exec: &Exec) {
     println!(
-        "\n| sequences × tokens | heads × dimension | dropout | forward ms | backward ms | ratio | backward GFLOP/s |"
+        "\n| sequences × tokens | heads × dimension | dropout | precision | forward ms | backward ms | ratio | backward GFLOP/s |"
     );
-    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |");
     for (sequences, tokens, heads, head_dim) in
         [(8, 128, 12, 64), (2, 512, 12, 64), (8, 128, 12, 32)]
     {
@@ -101,7 +101,7 @@ fn attention(exec: &Exec) {
             data: &qkv[i * width..],
             stride: 3 * width,
         };
-        let (q, k, v) = (part(0), part(1), part(2));
+        let parts = [part(0), part(1), part(2)];
         let cu_seqlens: Vec<u32> = (0..=sequences).map(|i| (i * tokens) as u32).collect();
         let segments = Segments {
             cu_seqlens: &cu_seqlens,
@@ -113,26 +113,26 @@ fn attention(exec: &Exec) {
         };
         let (mut out, mut lse) = (vec![0.0; rows * width], vec![0.0; rows * heads]);
         let mut dqkv = vec![0.0; rows * 3 * width];
-        for probability in [0.0, 0.1] {
+        let inputs = AttentionInputs::of_sequences(parts, segments, &Mask::Full, shape);
+        let precisions = [
+            (PackedFormat::F32Strict, "f32"),
+            (PackedFormat::Bf16, "bf16"),
+        ];
+        let each = [0.0, 0.1].map(|probability| precisions.map(|kind| (probability, kind)));
+        for (probability, (precision, name)) in each.into_iter().flatten() {
             let dropout = AttentionDropout {
                 dropout: some_dropout(probability),
                 rows: None,
             };
             let dropout = (probability > 0.0).then_some(&dropout);
             let forward = best(|| {
-                attention_keeping(
-                    exec,
-                    q,
-                    k,
-                    v,
-                    segments,
-                    Mask::Full,
-                    shape,
-                    dropout,
-                    &mut out,
-                    &mut lse,
-                );
+                let lse = Some(&mut lse[..]);
+                attention(exec, precision, inputs, dropout, &mut out, lse);
             });
+            let kept = AttentionKept {
+                out: &out,
+                lse: &lse,
+            };
             let backward = best(|| {
                 let gradients = AttentionGradients {
                     data: &mut dqkv,
@@ -141,24 +141,11 @@ fn attention(exec: &Exec) {
                     k: width,
                     v: 2 * width,
                 };
-                attention_backward(
-                    exec,
-                    q,
-                    k,
-                    v,
-                    segments,
-                    Mask::Full,
-                    shape,
-                    dropout,
-                    &out,
-                    &lse,
-                    &dout,
-                    gradients,
-                );
+                attention_backward(exec, precision, inputs, dropout, kept, &dout, gradients);
             });
             let flops = 10.0 * (rows * tokens * width) as f64;
             println!(
-                "| {sequences} × {tokens} | {heads} × {head_dim} | {probability} | {:.2} | {:.2} | {:.2} | {:.1} |",
+                "| {sequences} × {tokens} | {heads} × {head_dim} | {probability} | {name} | {:.2} | {:.2} | {:.2} | {:.1} |",
                 forward * 1e3,
                 backward * 1e3,
                 backward / forward,
@@ -304,7 +291,7 @@ fn main() {
         match Exec::new(Some(threads)) {
             Ok(exec) => {
                 println!("\n{}, {threads} thread(s)", exec.isa());
-                attention(&exec);
+                attentions(&exec);
                 streams(&exec);
             }
             Err(error) => {

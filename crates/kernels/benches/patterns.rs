@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bertha_kernels::{
-    AttentionDropout, AttentionGradients, AttentionShape, BlockPlan, Dropout, Exec, Mask, Segments,
-    Strided, attention_backward, attention_keeping, default_threads,
+    AttentionDropout, AttentionGradients, AttentionInputs, AttentionKept, AttentionShape,
+    BlockPlan, Dropout, Exec, Mask, PackedFormat, Segments, Strided, attention, attention_backward,
+    default_threads,
 };
 use roof::ramp;
 
@@ -70,6 +71,13 @@ fn big_bird(len: usize, drawn: bool) -> Mask {
     Mask::Blocks(Arc::new([Arc::new(plan)]))
 }
 
+fn precision_name(precision: PackedFormat) -> &'static str {
+    match precision {
+        PackedFormat::Bf16 => "bf16",
+        PackedFormat::F32 | PackedFormat::F32Strict => "f32",
+    }
+}
+
 /// Seconds of a run, the best of some.
 fn best(mut run: impl FnMut()) -> f64 {
     run();
@@ -85,10 +93,16 @@ fn best(mut run: impl FnMut()) -> f64 {
     best
 }
 
-fn row(exec: &Exec, name: &str, probability: f32, mask: &Mask, tokens: usize) {
+fn row(
+    exec: &Exec,
+    (name, precision): (&str, PackedFormat),
+    probability: f32,
+    mask: &Mask,
+    tokens: usize,
+) {
     let width = SHAPE.heads * SHAPE.head_dim;
     let (qkv, dout) = (ramp(tokens * 3 * width, 7), ramp(tokens * width, 11));
-    let [q, k, v] = [0, 1, 2].map(|i| Strided {
+    let parts = [0, 1, 2].map(|i| Strided {
         data: &qkv[i * width..],
         stride: 3 * width,
     });
@@ -109,11 +123,15 @@ fn row(exec: &Exec, name: &str, probability: f32, mask: &Mask, tokens: usize) {
     let dropout = (probability > 0.0).then_some(&dropout);
     let (mut out, mut lse) = (vec![0.0; dout.len()], vec![0.0; tokens * SHAPE.heads]);
     let mut dqkv = vec![0.0; qkv.len()];
+    let inputs = AttentionInputs::of_sequences(parts, segments, mask, SHAPE);
     let forward = best(|| {
-        let mask = mask.clone();
-        let (out, lse) = (&mut out, &mut lse);
-        attention_keeping(exec, q, k, v, segments, mask, SHAPE, dropout, out, lse);
+        let lse = Some(&mut lse[..]);
+        attention(exec, precision, inputs, dropout, &mut out, lse);
     });
+    let kept = AttentionKept {
+        out: &out,
+        lse: &lse,
+    };
     let backward = best(|| {
         let to = AttentionGradients {
             data: &mut dqkv,
@@ -122,24 +140,12 @@ fn row(exec: &Exec, name: &str, probability: f32, mask: &Mask, tokens: usize) {
             k: width,
             v: 2 * width,
         };
-        attention_backward(
-            exec,
-            q,
-            k,
-            v,
-            segments,
-            mask.clone(),
-            SHAPE,
-            dropout,
-            &out,
-            &lse,
-            &dout,
-            to,
-        );
+        attention_backward(exec, precision, inputs, dropout, kept, &dout, to);
     });
     let each = |seconds: f64| seconds * 1e9 / tokens as f64;
     println!(
-        "| {name} | {tokens} | {:.2} | {:.2} | {:.0} | {:.0} |",
+        "| {name} | {tokens} | {} | {:.2} | {:.2} | {:.0} | {:.0} |",
+        precision_name(precision),
         forward * 1e3,
         backward * 1e3,
         each(forward),
@@ -157,17 +163,20 @@ fn main() {
     };
     println!("{}, {} thread(s)\n", exec.isa(), exec.threads());
     println!(
-        "| pattern | tokens | forward ms | backward ms | forward ns/token | backward ns/token |"
+        "| pattern | tokens | precision | forward ms | backward ms | forward ns/token | backward ns/token |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    println!("| --- | ---: | --- | ---: | ---: | ---: | ---: |");
     for (name, probability, mask) in PATTERNS {
         for tokens in LENGTHS {
-            let line = format!("{name} {tokens}");
-            let words = std::env::args().skip(1);
-            let mut words = words.filter(|word| !word.starts_with("--"));
-            let asked = words.all(|word| line.contains(&word));
-            if asked && (name != "full" || tokens <= LONGEST_FULL) {
-                row(&exec, name, probability, &mask(tokens), tokens);
+            for precision in [PackedFormat::F32Strict, PackedFormat::Bf16] {
+                let line = format!("{name} {tokens} {}", precision_name(precision));
+                let words = std::env::args().skip(1);
+                let mut words = words.filter(|word| !word.starts_with("--"));
+                let asked = words.all(|word| line.contains(&word));
+                if asked && (name != "full" || tokens <= LONGEST_FULL) {
+                    let named = (name, precision);
+                    row(&exec, named, probability, &mask(tokens), tokens);
+                }
             }
         }
     }

@@ -154,14 +154,18 @@ impl Isa {
         false
     }
 
-    /// [`Isa::run_native`] with the instructions that multiply bf16, where there are any.
+    /// Runs a kernel with the instructions that multiply bf16.
+    ///
+    /// # Panics
+    /// Where there are none: [`Isa::multiplies_bf16`].
     #[inline]
     pub(crate) fn run_bf16<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         if let (true, Some(simd)) = (self.has_avx512(), Avx512Bf16::detect()) {
             return simd.vectorize(kernel);
         }
-        self.run_native(kernel)
+        drop(kernel);
+        panic!("{self} has no instruction that multiplies bf16")
     }
 
     /// [`Isa::run_native`] with the instructions that multiply bytes, where there are any.

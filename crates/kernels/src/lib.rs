@@ -48,9 +48,9 @@ mod testing;
 
 pub use activation::{Activation, activate, activate_backward, gate, gate_backward};
 pub use attention::{
-    AttentionDropout, AttentionGradients, AttentionInputs, AttentionShape, BlockPlan, Mask,
-    RelativeBias, Segments, Strided, attention, attention_backward, attention_in,
-    attention_keeping, masked_attention, masked_attention_backward,
+    AttentionDropout, AttentionGradients, AttentionInputs, AttentionKept, AttentionShape,
+    BlockPlan, Mask, RelativeBias, Segments, Strided, attention, attention_backward,
+    masked_attention_backward,
 };
 pub use bf16::{from_bf16, round_to_bf16, to_bf16};
 pub use binary::{
@@ -90,10 +90,7 @@ pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 /// The plain scalar forms that tests compare against and readers read first.
 pub mod reference {
     pub use crate::activation::reference::{activate, activate_backward, gate, gate_backward};
-    pub use crate::attention::reference::{
-        MaskedGradients, attention, attention_backward, attention_with_dropout, masked_attention,
-        masked_attention_backward,
-    };
+    pub use crate::attention::reference::{MaskedGradients, attention, attention_backward};
     pub use crate::binary::reference::{binary_attention, gemm_binary, sign};
     pub use crate::dropout::reference::{dropout, dropout_factor};
     pub use crate::embedding::reference::{embedding_backward, embedding_layer_norm};

@@ -2,8 +2,9 @@
 //! for each query and head, not the weights: those are computed again.
 
 use bertha_kernels::{
-    AttentionDropout, AttentionGradients, AttentionShape, Mask, Operands, PackedFormat, Segments,
-    Strided, attention_backward, attention_in, attention_keeping, product_kernel, reference,
+    AttentionDropout, AttentionGradients, AttentionInputs, AttentionKept, AttentionShape, Mask,
+    Operands, PackedFormat, Segments, Strided, attention as kernel, attention_backward,
+    product_kernel, reference,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -42,56 +43,30 @@ pub fn attention(
         dropout,
         rows: None,
     });
-    let isa = session.exec().isa();
     // A pass of training that is computed again for its gradients must give what the first gave.
-    let again = session.is_training() || session.checkpoints();
-    let precision = match session.precision() {
-        _ if tracked || again || mask != Mask::Full => PackedFormat::F32Strict,
-        Precision::Int8 => PackedFormat::Bf16,
-        precision => precision.packed_format(),
-    };
-    let kernel_name = match precision {
-        PackedFormat::Bf16 if isa.multiplies_bf16() => product_kernel(isa, Operands::Bf16),
-        PackedFormat::F32 if isa.multiplies_halves() => product_kernel(isa, Operands::F32),
-        _ => isa.name(),
-    };
-    INFO.tell(session, kernel_name, 0);
+    let statistics = tracked || session.is_training() || session.checkpoints();
+    let precision = precision(session, statistics);
+    let in_unit = !statistics && mask == Mask::Full;
+    INFO.tell(session, kernel_name(session, precision, in_unit), 0);
     let segments = Segments { cu_seqlens };
     if float == Float::F64 {
         let mut out = Tensor::zeros(DType::F64, &[tokens, hidden])?;
-        let [q, k, v] = split(qkv.tensor().as_slice::<f64>()?, hidden);
-        let values = out.as_mut_slice::<f64>()?;
-        reference::attention_with_dropout(
-            q,
-            k,
-            v,
-            segments,
-            mask.clone(),
-            shape,
-            dropout.as_ref(),
-            values,
-        );
+        let parts = split(qkv.tensor().as_slice::<f64>()?, hidden);
+        let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+        reference::attention(inputs, dropout.as_ref(), out.as_mut_slice::<f64>()?);
         let Some(to) = qkv.target().filter(|_| tracked) else {
             return Ok(Var::constant(out));
         };
         let (qkv, cu_seqlens) = (qkv.tensor().clone(), cu_seqlens.to_vec());
         return Ok(INFO.record(out, move |flow, dout| {
-            let [q, k, v] = split(qkv.as_slice::<f64>()?, hidden);
             let segments = Segments {
                 cu_seqlens: &cu_seqlens,
             };
+            let parts = split(qkv.as_slice::<f64>()?, hidden);
+            let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
             let dout = dout.contiguous();
-            let dout = dout.as_slice::<f64>()?;
-            let parts = reference::attention_backward(
-                q,
-                k,
-                v,
-                segments,
-                mask,
-                shape,
-                dropout.as_ref(),
-                dout,
-            );
+            let found = reference::attention_backward(inputs, dropout.as_ref(), dout.as_slice()?);
+            let parts = [found.q, found.k, found.v];
             flow.write(&to, |dqkv: &mut [f64], add| {
                 for (i, part) in parts.iter().enumerate() {
                     for (to, from) in dqkv
@@ -118,84 +93,82 @@ pub fn attention(
         None if session.is_training() || session.checkpoints() => session.operand(qkv.tensor())?,
         None => qkv.tensor().clone(),
     };
-    let [q, k, v] = split(values.as_slice()?, hidden);
-    let Some((to, saved)) = target.zip(saved) else {
-        let values = out.as_mut_slice()?;
-        match &dropout {
-            None => attention_in(
-                session.exec(),
-                precision,
-                q,
-                k,
-                v,
-                segments,
-                mask,
-                shape,
-                values,
-            ),
-            // Dropout without a gradient: the statistics go unused.
-            Some(_) => {
-                let mut lse = session.scratch(&[tokens, shape.heads])?;
-                let lse = lse.as_mut_slice()?;
-                attention_keeping(
-                    session.exec(),
-                    q,
-                    k,
-                    v,
-                    segments,
-                    mask,
-                    shape,
-                    dropout.as_ref(),
-                    values,
-                    lse,
-                );
-            }
-        }
+    let parts = split(values.as_slice()?, hidden);
+    let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+    // Kernels that give no statistics may be others.
+    let mut lse = match statistics || dropout.is_some() {
+        true => Some(session.scratch(&[tokens, shape.heads])?),
+        false => None,
+    };
+    let sums = lse.as_mut().map(Tensor::as_mut_slice).transpose()?;
+    let values = out.as_mut_slice()?;
+    let exec = session.exec();
+    kernel(exec, precision, inputs, dropout.as_ref(), values, sums);
+    let Some(((to, saved), lse)) = target.zip(saved).zip(lse) else {
         return Ok(Var::constant(out));
     };
-    let mut lse = session.scratch(&[tokens, shape.heads])?;
-    attention_keeping(
-        session.exec(),
-        q,
-        k,
-        v,
-        segments,
-        mask.clone(),
-        shape,
-        dropout.as_ref(),
-        out.as_mut_slice()?,
-        lse.as_mut_slice()?,
-    );
     let (kept, cu_seqlens) = (session.save(&out)?, cu_seqlens.to_vec());
     Ok(INFO.record(out, move |flow, dout| {
         let session = flow.session();
         let (qkv, kept) = (saved.load(session)?, kept.load(session)?);
         let mut dqkv = session.scratch(qkv.shape())?;
-        let [q, k, v] = split(qkv.as_slice()?, hidden);
+        let segments = Segments {
+            cu_seqlens: &cu_seqlens,
+        };
+        let parts = split(qkv.as_slice()?, hidden);
+        let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+        let kept = AttentionKept {
+            out: kept.as_slice()?,
+            lse: lse.as_slice()?,
+        };
+        let dout = dout.contiguous();
+        let gradients = AttentionGradients {
+            data: dqkv.as_mut_slice()?,
+            stride: 3 * hidden,
+            q: 0,
+            k: hidden,
+            v: 2 * hidden,
+        };
+        let (exec, dout) = (session.exec(), dout.as_slice()?);
         attention_backward(
-            session.exec(),
-            q,
-            k,
-            v,
-            Segments {
-                cu_seqlens: &cu_seqlens,
-            },
-            mask,
-            shape,
+            exec,
+            precision,
+            inputs,
             dropout.as_ref(),
-            kept.as_slice()?,
-            lse.as_slice()?,
-            dout.contiguous().as_slice()?,
-            AttentionGradients {
-                data: dqkv.as_mut_slice()?,
-                stride: 3 * hidden,
-                q: 0,
-                k: hidden,
-                v: 2 * hidden,
-            },
+            kept,
+            dout,
+            gradients,
         );
         flow.add(&to.source, dqkv)
     }))
+}
+
+/// What attention multiplies in passes of a session. Where statistics are kept for a backward pass, or as if they were, f32 is f32
+/// itself.
+pub(super) fn precision(session: &Session, statistics: bool) -> PackedFormat {
+    match session.precision() {
+        Precision::Bf16 => PackedFormat::Bf16,
+        Precision::Int8 if !statistics => PackedFormat::Bf16,
+        precision if !statistics => precision.packed_format(),
+        _ => PackedFormat::F32Strict,
+    }
+}
+
+/// The name of the kernel that runs it, perhaps in a unit for products.
+pub(super) fn kernel_name(
+    session: &Session,
+    precision: PackedFormat,
+    in_unit: bool,
+) -> &'static str {
+    let isa = session.exec().isa();
+    match precision {
+        PackedFormat::Bf16 if isa.multiplies_halves() && !in_unit => "amx (avx512, bf16)",
+        PackedFormat::Bf16 if isa.multiplies_bf16() => product_kernel(isa, Operands::Bf16),
+        PackedFormat::F32 if isa.multiplies_halves() && in_unit => {
+            product_kernel(isa, Operands::F32)
+        }
+        _ => isa.name(),
+    }
 }
 
 /// The queries, keys and values of `[T, 3·hidden]`.

@@ -1,12 +1,12 @@
 //! Attention with a learned bias by distance, and of queries over the keys of other projections.
 
 use bertha_kernels::{
-    AttentionDropout, AttentionInputs, AttentionShape, Mask, RelativeBias, Segments, Strided,
-    masked_attention as kernel, masked_attention_backward, reference,
+    AttentionDropout, AttentionInputs, AttentionKept, AttentionShape, Mask, RelativeBias, Segments,
+    Strided, attention as kernel, masked_attention_backward, reference,
 };
 use bertha_tensor::{DType, Element, Tensor};
 
-use super::{Float, OpInfo, differentiable};
+use super::{Float, OpInfo, attention, differentiable};
 use crate::tape::{Flow, Target};
 use crate::{AutogradError, Session, Var};
 
@@ -56,7 +56,14 @@ pub fn masked_attention(
     all.extend(second);
     all.extend(bias);
     let tracked = INFO.admit(session, &all)?;
-    INFO.tell(session, session.exec().isa().name(), 0);
+    // A pass of training that is computed again for its gradients must give what the first gave.
+    let statistics = tracked || session.is_training() || session.checkpoints();
+    let precision = attention::precision(session, statistics);
+    INFO.tell(
+        session,
+        attention::kernel_name(session, precision, false),
+        0,
+    );
     let float = INFO.float(&all)?;
     super::dropout::check(INFO, dropout)?;
     let width = shape.heads * shape.head_dim;
@@ -127,13 +134,13 @@ pub fn masked_attention(
     };
     let mut out = Tensor::scratch_in(session.pool(), first.dtype(), &[queries, width])?;
     if float == Float::F64 {
-        reference::masked_attention(kept.inputs::<f64>()?, dropout.as_ref(), out.as_mut_slice()?);
+        reference::attention(kept.inputs::<f64>()?, dropout.as_ref(), out.as_mut_slice()?);
         let Some(targets) = targets else {
             return Ok(Var::constant(out));
         };
         return Ok(INFO.record(out, move |flow, dout| {
             let dout = dout.contiguous();
-            let found = reference::masked_attention_backward(
+            let found = reference::attention_backward(
                 kept.inputs::<f64>()?,
                 kept.dropout.as_ref(),
                 dout.as_slice()?,
@@ -142,34 +149,29 @@ pub fn masked_attention(
         }));
     }
     let inputs = kept.inputs::<f32>()?;
-    let Some(targets) = targets else {
-        kernel(
-            session.exec(),
-            inputs,
-            dropout.as_ref(),
-            out.as_mut_slice()?,
-            None,
-        );
+    let mut lse = match statistics {
+        true => Some(session.scratch(&[queries, shape.heads])?),
+        false => None,
+    };
+    let sums = lse.as_mut().map(Tensor::as_mut_slice).transpose()?;
+    let (exec, values) = (session.exec(), out.as_mut_slice()?);
+    kernel(exec, precision, inputs, dropout.as_ref(), values, sums);
+    let Some((targets, lse)) = targets.zip(lse) else {
         return Ok(Var::constant(out));
     };
-    let mut lse = session.scratch(&[queries, shape.heads])?;
-    let to = lse.as_mut_slice()?;
-    kernel(
-        session.exec(),
-        inputs,
-        dropout.as_ref(),
-        out.as_mut_slice()?,
-        Some(to),
-    );
     let context = out.clone();
     Ok(INFO.record(out, move |flow, dout| {
         let dout = dout.contiguous();
+        let given = AttentionKept {
+            out: context.as_slice()?,
+            lse: lse.as_slice()?,
+        };
         let found = masked_attention_backward(
             flow.session().exec(),
+            precision,
             kept.inputs::<f32>()?,
             kept.dropout.as_ref(),
-            context.as_slice()?,
-            lse.as_slice()?,
+            given,
             dout.as_slice()?,
         );
         targets.add(flow, DType::F32, &kept, found)

@@ -27,13 +27,13 @@ pub struct AttentionDropout<'a> {
 impl AttentionDropout<'_> {
     /// # Panics
     /// When the probability is out of range, a row lacks a name, or heads or keys are more than a counter holds.
-    pub(super) fn check(&self, tokens: usize, heads: usize) {
+    pub(super) fn check(&self, queries: usize, keys: usize, heads: usize) {
         self.dropout.check();
         if let Some(rows) = self.rows {
-            assert_eq!(rows.len(), tokens, "a name for each of the queries");
+            assert_eq!(rows.len(), queries, "a name for each of the queries");
         }
         assert!(heads <= 1 << (32 - HEAD_SHIFT), "at most 4096 heads");
-        assert!(tokens <= KEYS << HEAD_SHIFT, "at most 4,194,304 tokens");
+        assert!(keys <= KEYS << HEAD_SHIFT, "at most 4,194,304 tokens");
     }
 
     /// The name of a row of queries.

@@ -11,180 +11,83 @@
 //!
 //! and at the end `out / sum`. A block's scores stay in L1; there is never a matrix of all scores.
 
-mod bf16;
 mod pattern;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
-pub use pattern::{AttentionInputs, masked_attention};
-
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dropout::{AttentionDropout, Factors};
-use super::{AttentionShape, Mask, Segments, Strided, check, row};
+use super::rows::{Rows, copy_rows, pack_strips};
+use super::{AttentionInputs, AttentionShape, Strided};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::gemm::PackedFormat;
-use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::{
-    Dot, F32Word, MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns, tile_rows,
-    tile_vectors,
+    Bf16Pair, Dot, F32Word, MOST_COLUMNS, TileBuffer, multiply, multiply_vectors, tile_columns,
+    tile_rows, tile_vectors,
 };
 use crate::simd::math::exp;
-use crate::simd::{Kernel, Simd, copy};
+use crate::simd::{Kernel, Simd};
 
-/// Keys in a block, whole strips of tiles of 6 rows and of 8: its scores for a tile of 48 queries take
-/// 27 KiB.
+/// Keys in a block, whole strips of tiles of 6 rows and of 8, and whole pairs: its scores for a tile of 48 queries take 27 KiB.
 const BLOCK_KEYS: usize = 144;
 
 /// Queries in a task: enough that packing keys and values again for each task does not count.
 const TASK_QUERIES: usize = 384;
 
-/// `softmax(scale · Q·Kᵀ)·V` for each head of each sequence.
+/// `softmax(scale·Q·Kᵀ + bias)·V` over the keys that the mask lets each query see, for each head of each sequence:
+/// `out[Tq, H·D]`. A query that sees no key gives zeros. For training it also writes `lse[Tq, H]`, the logarithm of each softmax's
+/// sum, which [`attention_backward`](crate::attention_backward) needs, and may drop weights.
 ///
-/// `q`, `k` and `v` have `T` rows of `H·D` values (head h from column `h·D` on), `out` is `[T, H·D]`. The memory
-/// needed beside them is linear in the longest sequence. A sequence's result has the same bits
-/// whatever other sequences there are and however many threads run.
+/// Products are of a precision: bf16 where the machine multiplies that; f32 within its contract, by which it may run in a matrix
+/// unit (what is not finite then gives NaN) where neither `lse` nor dropout is asked for; else f32 itself. Sums and the
+/// softmax are f32.
+///
+/// Time is linear in what is seen, memory in the longest sequence. A sequence's result has the same bits whatever other
+/// sequences there are and however many threads run.
 ///
 /// # Panics
-/// When a buffer is shorter than the sequences say, or offsets do not ascend.
-#[allow(clippy::too_many_arguments)]
+/// When a buffer is shorter than the sequences say, offsets do not ascend, the scale is not above 0, or the mask, bias or dropout
+/// does not fit.
 pub fn attention(
     exec: &Exec,
-    q: Strided<'_>,
-    k: Strided<'_>,
-    v: Strided<'_>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
-    out: &mut [f32],
-) {
-    run(
-        exec,
-        q,
-        k,
-        v,
-        segments,
-        mask,
-        shape,
-        (None, PackedFormat::F32Strict),
-        None,
-        out,
-    );
-}
-
-/// [`attention`] whose products are of a precision, where a query sees all keys: f32 within its contract, by which it may run in a
-/// matrix unit (what is not finite then gives NaN), or bf16 where the machine multiplies that. Elsewhere it is [`attention`].
-/// Sums and the softmax are f32.
-///
-/// # Panics
-/// As [`attention`].
-#[allow(clippy::too_many_arguments)]
-pub fn attention_in(
-    exec: &Exec,
     precision: PackedFormat,
-    q: Strided<'_>,
-    k: Strided<'_>,
-    v: Strided<'_>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
-    out: &mut [f32],
-) {
-    run(
-        exec,
-        q,
-        k,
-        v,
-        segments,
-        mask,
-        shape,
-        (None, precision),
-        None,
-        out,
-    );
-}
-
-/// [`attention`] for training: it also writes `lse[T,H]`, the logarithm of each softmax's sum, which
-/// [`attention_backward`](crate::attention_backward) needs, and may drop weights.
-///
-/// # Panics
-/// As [`attention`]; when `lse` has another length, or the dropout does not fit.
-#[allow(clippy::too_many_arguments)]
-pub fn attention_keeping(
-    exec: &Exec,
-    q: Strided<'_>,
-    k: Strided<'_>,
-    v: Strided<'_>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
+    inputs: AttentionInputs<'_>,
     dropout: Option<&AttentionDropout<'_>>,
     out: &mut [f32],
-    lse: &mut [f32],
-) {
-    assert_eq!(lse.len(), segments.tokens() * shape.heads, "lse is [T, H]");
-    run(
-        exec,
-        q,
-        k,
-        v,
-        segments,
-        mask,
-        shape,
-        (dropout, PackedFormat::F32Strict),
-        Some(lse),
-        out,
-    );
-}
-
-#[allow(clippy::too_many_arguments)]
-fn run(
-    exec: &Exec,
-    q: Strided<'_>,
-    k: Strided<'_>,
-    v: Strided<'_>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
-    (dropout, precision): (Option<&AttentionDropout<'_>>, PackedFormat),
     lse: Option<&mut [f32]>,
-    out: &mut [f32],
 ) {
-    if mask != Mask::Full {
-        let inputs = AttentionInputs {
-            q,
-            k,
-            v,
-            queries: segments,
-            keys: segments,
-            mask: &mask,
-            bias: None,
-            shape,
-        };
-        return masked_attention(exec, inputs, dropout, out, lse);
-    }
+    let AttentionInputs { q, k, v, shape, .. } = inputs;
     let width = shape.heads * shape.head_dim;
-    let tokens = segments.tokens();
+    let tokens = inputs.queries.tokens();
     assert_eq!(out.len(), tokens * width, "out is [{tokens}, {width}]");
-    check(segments, [("q", q), ("k", k), ("v", v)], width);
+    inputs.check();
+    if let Some(lse) = &lse {
+        assert_eq!(lse.len(), tokens * shape.heads, "lse is [Tq, H]");
+    }
     if let Some(dropout) = dropout {
-        dropout.check(tokens, shape.heads);
+        dropout.check(tokens, inputs.keys.tokens(), shape.heads);
     }
     if out.is_empty() {
         return;
     }
-    let chunks: Vec<(Range<usize>, Range<usize>)> = segments
+    let out = SharedMut::new(out);
+    let lse = lse.map(SharedMut::new);
+    if !inputs.is_dense() {
+        return pattern::run(exec, precision, inputs, dropout, &out, lse.as_ref());
+    }
+    let chunks: Vec<(Range<usize>, Range<usize>)> = inputs
+        .keys
         .ranges()
         .flat_map(|keys| {
             let firsts = keys.clone().step_by(TASK_QUERIES);
             firsts.map(move |first| (first..keys.end.min(first + TASK_QUERIES), keys.clone()))
         })
         .collect();
-    let shared = SharedMut::new(out);
-    let lse = lse.map(SharedMut::new);
     exec.parallel(chunks.len() * shape.heads, |task| {
         let (queries, keys) = &chunks[task / shape.heads];
         SCRATCH.with_borrow_mut(|scratch| {
@@ -197,18 +100,24 @@ fn run(
                 head: task % shape.heads,
                 shape,
                 dropout,
-                out: &shared,
+                out: &out,
                 lse: lse.as_ref(),
                 scratch,
             };
             let isa = exec.isa();
             #[cfg(target_arch = "x86_64")]
-            if let Some(amx) = isa.amx().filter(|_| precision != PackedFormat::F32Strict) {
+            if let Some(amx) = isa.amx()
+                && precision != PackedFormat::F32Strict
+                && dropout.is_none()
+                && lse.is_none()
+            {
                 return tiles::run(amx, precision, head);
             }
             match precision {
-                PackedFormat::Bf16 if isa.multiplies_bf16() => isa.run_bf16(bf16::Pairs(head)),
-                _ => isa.run(head),
+                PackedFormat::Bf16 if isa.multiplies_bf16() => {
+                    isa.run_bf16(Dense::<Bf16Pair>(head, PhantomData));
+                }
+                _ => isa.run(Dense::<F32Word>(head, PhantomData)),
             }
         });
     });
@@ -269,79 +178,40 @@ struct Head<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl Kernel for Head<'_> {
+/// A head by vectors.
+struct Dense<'a, D>(Head<'a>, PhantomData<D>);
+
+impl<D: Dot> Kernel for Dense<'_, D> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let scratch = &mut *self.scratch;
-        let dim = self.shape.head_dim;
-        let column = self.head * dim;
-        let padded = dim.next_multiple_of(S::LANES);
-        let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
-
-        let keys = self.keys.len();
-        let strip_len = dim * rows;
-        let strips = scratch.keys.at_least(keys.div_ceil(rows) * strip_len);
-        for (i, strip) in strips.chunks_exact_mut(strip_len).enumerate() {
-            let first = i * rows;
-            let from = row(self.k, column, self.keys.start + first);
-            pack_strip(
-                simd,
-                from,
-                self.k.stride,
-                rows.min(keys - first),
-                strip,
-                rows,
-                0,
-            );
-        }
-        let values = scratch.values.at_least(keys * padded);
-        for (i, to) in values.chunks_exact_mut(padded).enumerate() {
-            let from = &row(self.v, column, self.keys.start + i)[..dim];
-            copy(simd, from, &mut to[..dim]);
-            to[dim..].fill(0.0);
-        }
-
-        let mut tile = Tile {
-            keys: strips,
-            values,
-            queries: scratch.queries.at_least(dim * columns),
-            scores: scratch.scores.at_least(BLOCK_KEYS * columns),
-            sums: scratch.sums.at_least(columns * padded),
-            count: keys,
-            dim,
-            scale: self.shape.scale,
-            head: self.head,
-            dropout: self.dropout,
-            names: [0; MOST_COLUMNS],
-            factors: match self.dropout {
-                Some(_) => scratch.factors.at_least(BLOCK_KEYS * columns),
-                None => &mut [],
-            },
-        };
-        for first in self.queries.clone().step_by(columns) {
-            let count = columns.min(self.queries.end - first);
-            let from = row(self.q, column, first);
-            pack_strip(simd, from, self.q.stride, count, tile.queries, columns, 0);
-            if let Some(dropout) = self.dropout {
-                for (i, name) in tile.names[..count].iter_mut().enumerate() {
-                    *name = dropout.name(first + i);
-                }
-            }
+        let head = self.0;
+        let dim = head.shape.head_dim;
+        let column = head.head * dim;
+        let (count, rows) = (head.keys.len(), Rows::of(&head.keys));
+        let (k, v) = ((head.k, column), (head.v, column));
+        let mut tile = Tile::new::<S, D>(simd, head.scratch, (k, v, rows, count), dim);
+        tile.scale = head.shape.scale;
+        tile.head = head.head;
+        tile.dropout = head.dropout;
+        let columns = tile_columns::<S>();
+        for first in head.queries.clone().step_by(columns) {
+            let count = columns.min(head.queries.end - first);
+            tile.take_queries::<S, D>(simd, (head.q, column), first, count);
             let (max, totals) = match count.div_ceil(S::LANES) {
-                1 => tile.run::<S, F32Word, 1>(simd),
-                2 => tile.run::<S, F32Word, 2>(simd),
-                _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, F32Word, 3>(simd),
+                1 => tile.run::<S, D, 1>(simd),
+                2 => tile.run::<S, D, 2>(simd),
+                _ if const { tile_vectors::<S>() >= 3 } => tile.run::<S, D, 3>(simd),
                 count => unreachable!("{count} vectors of queries"),
             };
             let place = Place {
                 first,
                 count,
-                head: self.head,
-                heads: self.shape.heads,
+                head: head.head,
+                heads: head.shape.heads,
             };
-            tile.put(simd, &place, (&max, &totals), self.out, self.lse);
+            tile.put(simd, &place, (&max, &totals), head.out, head.lse);
         }
     }
 }
@@ -356,13 +226,14 @@ struct Place {
     heads: usize,
 }
 
-/// A tile of queries, with all keys and values of their sequence.
+/// A tile of queries, with all keys and values that they may see.
 struct Tile<'a> {
     keys: &'a [f32],
     values: &'a [f32],
     queries: &'a mut [f32],
     scores: &'a mut [f32],
     sums: &'a mut [f32],
+    rounded: &'a mut [f32],
     /// Number of keys.
     count: usize,
     dim: usize,
@@ -374,7 +245,64 @@ struct Tile<'a> {
     factors: &'a mut [f32],
 }
 
-impl Tile<'_> {
+/// Keys and values, each with its head's column; which rows these are, and how many.
+type KeysValues<'a> = ((Strided<'a>, usize), (Strided<'a>, usize), Rows<'a>, usize);
+
+impl<'a> Tile<'a> {
+    /// Packs keys and values.
+    #[inline(always)]
+    fn new<S: Simd, D: Dot>(
+        simd: S,
+        scratch: &'a mut Scratch,
+        (k, v, from, count): KeysValues<'_>,
+        dim: usize,
+    ) -> Self {
+        let padded = dim.next_multiple_of(S::LANES);
+        let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
+        let words = dim.div_ceil(D::VALUES);
+        let rounded = scratch.rounded.at_least(columns * words);
+        let keys = scratch.keys.at_least(count.div_ceil(rows) * words * rows);
+        pack_strips::<S, D>(simd, k, from, (dim, rows), rounded, keys);
+        let values = scratch.values.at_least(count.div_ceil(D::VALUES) * padded);
+        copy_rows::<S, D>(simd, v, from, dim, values);
+        Self {
+            keys,
+            values,
+            queries: scratch.queries.at_least(words * columns),
+            scores: scratch.scores.at_least(BLOCK_KEYS * columns),
+            sums: scratch.sums.at_least(columns * padded),
+            rounded,
+            count,
+            dim,
+            scale: 1.0,
+            head: 0,
+            dropout: None,
+            names: [0; MOST_COLUMNS],
+            factors: scratch.factors.at_least(BLOCK_KEYS * columns),
+        }
+    }
+
+    /// Packs the queries that come next.
+    #[inline(always)]
+    fn take_queries<S: Simd, D: Dot>(
+        &mut self,
+        simd: S,
+        q: (Strided<'_>, usize),
+        first: usize,
+        count: usize,
+    ) {
+        let (rows, dims) = (
+            Rows::Successive(first, count),
+            (self.dim, tile_columns::<S>()),
+        );
+        pack_strips::<S, D>(simd, q, rows, dims, self.rounded, self.queries);
+        if let Some(dropout) = self.dropout {
+            for (i, name) in self.names[..count].iter_mut().enumerate() {
+                *name = dropout.name(first + i);
+            }
+        }
+    }
+
     /// Computes `sums` for `V` vectors of queries; gives each query's largest score and its `Σ p`. Queries and keys, powers and
     /// values come in words of a kind.
     #[inline(always)]
@@ -406,7 +334,7 @@ impl Tile<'_> {
         (maxima, totals)
     }
 
-    /// Writes the sums by their totals, and the logarithms of these where they are wanted.
+    /// Writes the sums by their totals, zeros where no key was seen, and the logarithms of these where they are wanted.
     #[inline(always)]
     fn put<S: Simd>(
         &self,
@@ -425,7 +353,7 @@ impl Tile<'_> {
             let out = unsafe { out.slice(at..at + dim) };
             let sums = &self.sums[query * padded..][..dim];
             for (out, &sum) in out.iter_mut().zip(sums) {
-                *out = sum / total;
+                *out = if total == 0.0 { 0.0 } else { sum / total };
             }
             if let Some(lse) = lse {
                 let at = row * place.heads + place.head;

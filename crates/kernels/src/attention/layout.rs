@@ -6,9 +6,7 @@
 
 use std::ops::Range;
 
-use super::{AttentionInputs, Mask, Strided, check, row};
-use crate::gemm::pack::pack_strip;
-use crate::simd::{Simd, copy};
+use super::{AttentionInputs, Mask};
 
 /// A slot without a key.
 pub(super) const DEAD: u32 = u32::MAX;
@@ -61,9 +59,9 @@ pub(super) struct Window {
 pub(super) struct Slots {
     /// Their places in the sequence, or [`DEAD`].
     pub(super) keys: Vec<u32>,
-    /// The logarithm of how often each counts; empty where each counts once.
+    /// The logarithm of how often each counts, by the scale; empty where each counts once.
     logs: Vec<f32>,
-    /// The head's bias by how far the query is behind the key: `[2·reach + 1]`, or empty.
+    /// The head's bias, by the scale, by how far the query is behind the key: `[2·reach + 1]`, or empty.
     bias: Vec<f32>,
 }
 
@@ -82,7 +80,8 @@ impl Slots {
         bias.clear();
         if let Some(of) = inputs.bias {
             let entries = 2 * of.reach + 1;
-            bias.extend(of.values[head * entries..][..entries].iter().rev());
+            let of = of.values[head * entries..][..entries].iter().rev();
+            bias.extend(of.map(|value| value / inputs.shape.scale));
         }
         let len = chunk.keys.len();
         let (left, right, tokens) = match inputs.mask {
@@ -93,6 +92,9 @@ impl Slots {
             Mask::Blocks(plans) => {
                 let plan = &plans[chunk.sequence];
                 self.lay_out_blocks(plan.keys(head, chunk.place / plan.block), plan.block, len);
+                for log in &mut self.logs {
+                    *log /= inputs.shape.scale;
+                }
                 return None;
             }
             &Mask::Window { left, right } => (left, right, &[][..]),
@@ -144,55 +146,6 @@ impl Slots {
     }
 }
 
-/// Lays out rows of slots in strips of `rows`, `[strip][D][rows]`; `first` is the row of the sequence's first key.
-#[inline(always)]
-pub(super) fn pack_slots<S: Simd>(
-    simd: S,
-    of: Strided<'_>,
-    column: usize,
-    first: usize,
-    slots: &[u32],
-    (dim, rows): (usize, usize),
-    strips: &mut [f32],
-) {
-    for (slots, strip) in slots.chunks(rows).zip(strips.chunks_exact_mut(dim * rows)) {
-        let start = slots[0];
-        let together = start != DEAD
-            && (slots.iter().enumerate()).all(|(i, &slot)| slot - start.min(slot) == i as u32);
-        if together {
-            let from = row(of, column, first + start as usize);
-            pack_strip(simd, from, of.stride, slots.len(), strip, rows, 0);
-            continue;
-        }
-        strip.fill(0.0);
-        for (at, &slot) in slots.iter().enumerate().filter(|&(_, &slot)| slot != DEAD) {
-            let from = row(of, column, first + slot as usize);
-            pack_strip(simd, from, of.stride, 1, strip, rows, at);
-        }
-    }
-}
-
-/// Copies the rows of slots, `[slot][D up to whole vectors]`.
-#[inline(always)]
-pub(super) fn copy_slots<S: Simd>(
-    simd: S,
-    of: Strided<'_>,
-    column: usize,
-    first: usize,
-    slots: &[u32],
-    dim: usize,
-    to: &mut [f32],
-) {
-    let padded = to.len() / slots.len().max(1);
-    for (&slot, to) in slots.iter().zip(to.chunks_exact_mut(padded.max(1))) {
-        to.fill(0.0);
-        if slot != DEAD {
-            let from = row(of, column, first + slot as usize);
-            copy(simd, &from[..dim], &mut to[..dim]);
-        }
-    }
-}
-
 /// Which slots the queries of a chunk see, and what their scores are.
 pub(super) struct Rule<'a> {
     pub(super) slots: &'a Slots,
@@ -200,8 +153,8 @@ pub(super) struct Rule<'a> {
 }
 
 impl Rule<'_> {
-    /// Completes scaled scores `[slot][columns]` of the slots from `first` on and of `count` queries from `place` in their
-    /// sequence on: adds the bias, and hides what a query does not see.
+    /// Completes scores `[slot][columns]`, which are not scaled yet, of the slots from `first` on and of `count` queries from
+    /// `place` in their sequence on: adds the bias, and hides what a query does not see.
     #[inline(always)]
     pub(super) fn mask(
         &self,
@@ -255,7 +208,7 @@ impl Rule<'_> {
         }
     }
 
-    /// Adds gradients of scores `[slot][columns]`, as [`Rule::mask`] takes them, to that of the bias, by how far the query is
+    /// Adds gradients of scores `[slot][columns]`, as [`Rule::mask`] takes them, to that of what it adds, by how far the query is
     /// behind the key.
     #[inline(always)]
     pub(super) fn add_bias_gradient(
@@ -356,31 +309,5 @@ impl Along {
             // Beyond the table where nothing lies between.
             entries: (start + lead).clamp(0, len as isize) as usize,
         }
-    }
-}
-
-/// # Panics
-/// When a buffer is shorter than the sequences say, offsets do not ascend, or the mask or bias does not fit.
-pub(super) fn check_masked(inputs: &AttentionInputs<'_>) {
-    let AttentionInputs { q, k, v, shape, .. } = *inputs;
-    let width = shape.heads * shape.head_dim;
-    check(inputs.queries, [("q", q), ("q", q), ("q", q)], width);
-    check(inputs.keys, [("k", k), ("k", k), ("v", v)], width);
-    let (queries, keys) = (inputs.queries.cu_seqlens, inputs.keys.cu_seqlens);
-    assert_eq!(
-        queries.len(),
-        keys.len(),
-        "queries and keys of as many sequences"
-    );
-    assert!(
-        queries == keys || (*inputs.mask == Mask::Full && inputs.bias.is_none()),
-        "queries without a place among the keys see all of them"
-    );
-    if let Err(wrong) = inputs.mask.check(keys, shape.heads) {
-        panic!("{wrong}");
-    }
-    if let Some(bias) = inputs.bias {
-        let len = shape.heads * (2 * bias.reach + 1);
-        assert_eq!(bias.values.len(), len, "the bias is [H, 2·reach + 1]");
     }
 }

@@ -9,14 +9,17 @@ mod mask;
 #[cfg(test)]
 mod pattern_tests;
 pub(crate) mod reference;
+mod rows;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod training_tests;
 
-pub use backward::{AttentionGradients, attention_backward, masked_attention_backward};
+pub use backward::{
+    AttentionGradients, AttentionKept, attention_backward, masked_attention_backward,
+};
 pub use dropout::AttentionDropout;
-pub use forward::{AttentionInputs, attention, attention_in, attention_keeping, masked_attention};
+pub use forward::attention;
 pub use mask::{BlockPlan, Mask, RelativeBias};
 
 /// Rows of values inside a wider buffer: row `t` starts at `t · stride`.
@@ -59,6 +62,87 @@ pub struct AttentionShape {
     pub scale: f32,
 }
 
+/// What an attention reads.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionInputs<'a, F = f32> {
+    /// Tq rows of queries, head h from column `h·D` on.
+    pub q: Strided<'a, F>,
+    /// Tk rows of keys.
+    pub k: Strided<'a, F>,
+    /// Tk rows of values.
+    pub v: Strided<'a, F>,
+    /// Whose queries see whose keys: as many sequences as `keys` has.
+    pub queries: Segments<'a>,
+    /// The sequences of keys and values. A query's place counts only where both are the same: under other masks than
+    /// [`Mask::Full`] they must be, and with a bias.
+    pub keys: Segments<'a>,
+    /// Which keys of its sequence a query sees.
+    pub mask: &'a Mask,
+    /// What is added to scores.
+    pub bias: Option<RelativeBias<'a, F>>,
+    /// The heads.
+    pub shape: AttentionShape,
+}
+
+impl<'a, F> AttentionInputs<'a, F> {
+    /// Sequences that attend to themselves, without a bias.
+    pub fn of_sequences(
+        [q, k, v]: [Strided<'a, F>; 3],
+        segments: Segments<'a>,
+        mask: &'a Mask,
+        shape: AttentionShape,
+    ) -> Self {
+        Self {
+            q,
+            k,
+            v,
+            queries: segments,
+            keys: segments,
+            mask,
+            bias: None,
+            shape,
+        }
+    }
+
+    /// Whether each query sees all keys of its own sequence, with nothing added.
+    fn is_dense(&self) -> bool {
+        *self.mask == Mask::Full
+            && self.bias.is_none()
+            && self.queries.cu_seqlens == self.keys.cu_seqlens
+    }
+
+    /// # Panics
+    /// When a buffer is shorter than the sequences say, offsets do not ascend, the scale is not above 0, or the mask or bias does
+    /// not fit.
+    fn check(&self)
+    where
+        F: Copy,
+    {
+        let Self { q, k, v, shape, .. } = *self;
+        let width = shape.heads * shape.head_dim;
+        check(self.queries, &[("q", q)], width);
+        check(self.keys, &[("k", k), ("v", v)], width);
+        assert!(shape.scale > 0.0, "a scale above 0");
+        let (queries, keys) = (self.queries.cu_seqlens, self.keys.cu_seqlens);
+        assert_eq!(
+            queries.len(),
+            keys.len(),
+            "queries and keys of as many sequences"
+        );
+        assert!(
+            queries == keys || (*self.mask == Mask::Full && self.bias.is_none()),
+            "queries without a place among the keys see all of them"
+        );
+        if let Err(wrong) = self.mask.check(keys, shape.heads) {
+            panic!("{wrong}");
+        }
+        if let Some(bias) = &self.bias {
+            let len = shape.heads * (2 * bias.reach + 1);
+            assert_eq!(bias.values.len(), len, "the bias is [H, 2·reach + 1]");
+        }
+    }
+}
+
 /// Row `t` from `column` on, and all that follows.
 #[inline(always)]
 fn row<'a>(of: Strided<'a>, column: usize, t: usize) -> &'a [f32] {
@@ -67,7 +151,7 @@ fn row<'a>(of: Strided<'a>, column: usize, t: usize) -> &'a [f32] {
 
 /// # Panics
 /// When offsets do not ascend, or a buffer lacks rows.
-fn check(segments: Segments<'_>, inputs: [(&str, Strided<'_>); 3], width: usize) {
+fn check<F>(segments: Segments<'_>, inputs: &[(&str, Strided<'_, F>)], width: usize) {
     assert!(segments.cu_seqlens.is_sorted(), "offsets ascend");
     let tokens = segments.tokens();
     if tokens == 0 || width == 0 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{Dropout, Exec, Isa};
+use crate::{Dropout, Exec, Isa, PackedFormat};
 
 struct Random(u64);
 
@@ -204,7 +204,7 @@ fn every_mask_equals_dense_attention_under_an_additive_bias() {
     each_case(|inputs, name, _| {
         let expected = dense(&inputs);
         let mut plain = vec![0.0; expected.len()];
-        reference::masked_attention(inputs, None, &mut plain);
+        reference::attention(inputs, None, &mut plain);
         let compare = |found: &[f32], by: &str| {
             for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
                 let wrong = (f64::from(*a) - b).abs() > 1e-5 || a.is_nan();
@@ -213,15 +213,28 @@ fn every_mask_equals_dense_attention_under_an_additive_bias() {
         };
         compare(&plain, "reference");
         for isa in Isa::available() {
-            let run = |threads| {
+            let run = |precision, threads| {
                 let mut out = vec![f32::NAN; expected.len()];
                 let exec = Exec::with_isa(isa, threads);
-                masked_attention(&exec, inputs, None, &mut out, None);
+                attention(&exec, precision, inputs, None, &mut out, None);
                 out
             };
-            let found = run(1);
+            let found = run(PackedFormat::F32Strict, 1);
             compare(&found, isa.name());
-            assert!(found == run(3), "{isa}: bits depend on threads");
+            assert!(
+                found == run(PackedFormat::F32Strict, 3),
+                "{isa}: bits depend on threads"
+            );
+            // Scores of up to 30 from operands of 8 bits, and values up to 2.
+            let narrow = run(PackedFormat::Bf16, 1);
+            for (i, (a, b)) in narrow.iter().zip(&expected).enumerate() {
+                let wrong = (f64::from(*a) - b).abs() > 0.15 || a.is_nan();
+                assert!(!wrong, "bf16 on {isa}, {name}, value {i}: {a} for {b}");
+            }
+            assert!(
+                narrow == run(PackedFormat::Bf16, 3),
+                "{isa}: bits of bf16 depend on threads"
+            );
         }
     });
 }
@@ -235,20 +248,25 @@ fn compare_gradients(
 ) {
     let len = inputs.queries.tokens() * inputs.shape.heads * inputs.shape.head_dim;
     let dout = random.values(len);
-    let expected = reference::masked_attention_backward(inputs, dropout, &dout);
+    let expected = reference::attention_backward(inputs, dropout, &dout);
     let expected = [expected.q, expected.k, expected.v, expected.bias];
     for isa in Isa::available() {
-        let run = |threads| {
+        let run = |precision, threads| {
             let exec = Exec::with_isa(isa, threads);
             let (mut out, mut lse) = (
                 vec![f32::NAN; len],
                 vec![f32::NAN; inputs.queries.tokens() * inputs.shape.heads],
             );
-            masked_attention(&exec, inputs, dropout, &mut out, Some(&mut lse));
-            let found = masked_attention_backward(&exec, inputs, dropout, &out, &lse, &dout);
+            let (to, sums) = (&mut out, Some(&mut lse[..]));
+            attention(&exec, precision, inputs, dropout, to, sums);
+            let kept = AttentionKept {
+                out: &out,
+                lse: &lse,
+            };
+            let found = masked_attention_backward(&exec, precision, inputs, dropout, kept, &dout);
             [found.q, found.k, found.v, found.bias]
         };
-        let found = run(1);
+        let found = run(PackedFormat::F32Strict, 1);
         for (what, (found, expected)) in ["dq", "dk", "dv", "dbias"]
             .iter()
             .zip(found.iter().zip(&expected))
@@ -260,7 +278,31 @@ fn compare_gradients(
                 assert!(close, "{isa}, {name}: {what}[{i}] is {a} for {b}");
             }
         }
-        assert!(found == run(3), "{isa}: bits depend on threads");
+        assert!(
+            found == run(PackedFormat::F32Strict, 3),
+            "{isa}: bits depend on threads"
+        );
+        let narrow = run(PackedFormat::Bf16, 1);
+        for (what, (found, expected)) in ["dq", "dk", "dv", "dbias"]
+            .iter()
+            .zip(narrow.iter().zip(&expected))
+        {
+            // Operands have 8 bits: errors of sums are judged by the whole.
+            let norm = |of: &mut dyn Iterator<Item = f32>| {
+                of.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+            };
+            let error = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+            let size = norm(&mut expected.iter().copied());
+            let close = error <= 2e-2 * size + 1e-3;
+            assert!(
+                close,
+                "bf16 on {isa}, {name}: {what} is {error} of {size} wrong"
+            );
+        }
+        assert!(
+            narrow == run(PackedFormat::Bf16, 3),
+            "{isa}: bits of bf16 depend on threads"
+        );
     }
 }
 
@@ -317,9 +359,10 @@ fn queries_of_their_own_see_all_keys() {
         shape,
     };
     let (mut expected, mut found) = (vec![0.0; 50], vec![0.0; 50]);
-    reference::masked_attention(inputs, None, &mut expected);
+    reference::attention(inputs, None, &mut expected);
     for isa in Isa::available() {
-        masked_attention(&Exec::with_isa(isa, 2), inputs, None, &mut found, None);
+        let exec = Exec::with_isa(isa, 2);
+        attention(&exec, PackedFormat::F32, inputs, None, &mut found, None);
         for (a, b) in found.iter().zip(&expected) {
             assert!((a - b).abs() < 1e-5, "{isa}: {a} for {b}");
         }

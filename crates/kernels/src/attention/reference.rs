@@ -1,48 +1,10 @@
 //! Attention one value at a time, in f64.
 
-use super::{AttentionDropout, AttentionInputs, AttentionShape, Mask, Segments, Strided};
+use super::{AttentionDropout, AttentionInputs, AttentionShape, Strided};
 use crate::Float;
 
-/// `softmax(scale · Q·Kᵀ)·V` for each head of each sequence; see [`attention`](crate::attention()).
+/// [`attention`](crate::attention()), one value at a time.
 pub fn attention<F: Float>(
-    q: Strided<'_, F>,
-    k: Strided<'_, F>,
-    v: Strided<'_, F>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
-    out: &mut [F],
-) {
-    attention_with_dropout(q, k, v, segments, mask, shape, None, out);
-}
-
-/// [`attention`] whose weights are dropped; see [`attention_keeping`](crate::attention_keeping).
-#[allow(clippy::too_many_arguments)]
-pub fn attention_with_dropout<F: Float>(
-    q: Strided<'_, F>,
-    k: Strided<'_, F>,
-    v: Strided<'_, F>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
-    dropout: Option<&AttentionDropout<'_>>,
-    out: &mut [F],
-) {
-    let inputs = AttentionInputs {
-        q,
-        k,
-        v,
-        queries: segments,
-        keys: segments,
-        mask: &mask,
-        bias: None,
-        shape,
-    };
-    masked_attention(inputs, dropout, out);
-}
-
-/// [`masked_attention`](crate::masked_attention()), one value at a time.
-pub fn masked_attention<F: Float>(
     inputs: AttentionInputs<'_, F>,
     dropout: Option<&AttentionDropout<'_>>,
     out: &mut [F],
@@ -63,33 +25,7 @@ pub fn masked_attention<F: Float>(
     });
 }
 
-/// The gradients of [`attention_with_dropout`]: `dq`, `dk` and `dv`, each `[T, H·D]`, for `dout[T, H·D]`.
-#[allow(clippy::too_many_arguments)]
-pub fn attention_backward<F: Float>(
-    q: Strided<'_, F>,
-    k: Strided<'_, F>,
-    v: Strided<'_, F>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
-    dropout: Option<&AttentionDropout<'_>>,
-    dout: &[F],
-) -> [Vec<F>; 3] {
-    let inputs = AttentionInputs {
-        q,
-        k,
-        v,
-        queries: segments,
-        keys: segments,
-        mask: &mask,
-        bias: None,
-        shape,
-    };
-    let MaskedGradients { q, k, v, .. } = masked_attention_backward(inputs, dropout, dout);
-    [q, k, v]
-}
-
-/// What [`masked_attention_backward`] gives.
+/// What [`attention_backward`] gives.
 #[derive(Debug)]
 pub struct MaskedGradients<F> {
     /// `[Tq, H·D]`.
@@ -102,8 +38,8 @@ pub struct MaskedGradients<F> {
     pub bias: Vec<F>,
 }
 
-/// The gradients of [`masked_attention`] for `dout[Tq, H·D]`.
-pub fn masked_attention_backward<F: Float>(
+/// The gradients of [`attention`] for `dout[Tq, H·D]`.
+pub fn attention_backward<F: Float>(
     inputs: AttentionInputs<'_, F>,
     dropout: Option<&AttentionDropout<'_>>,
     dout: &[F],

@@ -49,32 +49,24 @@ impl Case {
         }
     }
 
+    fn inputs(&self) -> AttentionInputs<'_> {
+        AttentionInputs::of_sequences(self.parts(), self.segments(), &Mask::Full, self.shape)
+    }
+
     fn run(&self, isa: Isa, threads: usize) -> Vec<f32> {
         self.run_in(PackedFormat::F32Strict, isa, threads)
     }
 
     fn run_in(&self, precision: PackedFormat, isa: Isa, threads: usize) -> Vec<f32> {
         let exec = Exec::with_isa(isa, threads);
-        let [q, k, v] = self.parts();
         let mut out = vec![f32::NAN; self.segments().tokens() * self.width()];
-        attention_in(
-            &exec,
-            precision,
-            q,
-            k,
-            v,
-            self.segments(),
-            Mask::Full,
-            self.shape,
-            &mut out,
-        );
+        attention(&exec, precision, self.inputs(), None, &mut out, None);
         out
     }
 
     fn expected(&self) -> Vec<f32> {
-        let [q, k, v] = self.parts();
         let mut out = vec![0.0; self.segments().tokens() * self.width()];
-        reference::attention(q, k, v, self.segments(), Mask::Full, self.shape, &mut out);
+        reference::attention(self.inputs(), None, &mut out);
         out
     }
 }

@@ -1,7 +1,7 @@
 //! Attention for training: what the forward pass keeps, dropout, and the gradients.
 
 use super::*;
-use crate::{Dropout, Exec, Float, Isa};
+use crate::{Dropout, Exec, Float, Isa, PackedFormat};
 
 fn values(len: usize, seed: usize, range: f32) -> Vec<f32> {
     let noise = |i: usize| ((i * 7 + seed * 13) as f32 * 12.9898).sin() * 43_758.547;
@@ -24,6 +24,11 @@ struct Case {
     names: Vec<u32>,
     shape: AttentionShape,
     dropout: Option<Dropout>,
+}
+
+fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    let squares = values.map(|value| f64::from(value) * f64::from(value));
+    squares.sum::<f64>().sqrt()
 }
 
 /// What a forward and a backward pass give.
@@ -65,33 +70,32 @@ impl Case {
         self.shape.heads * self.shape.head_dim
     }
 
-    fn run(&self, exec: &Exec) -> Found {
-        let [q, k, v] = parts(&self.qkv, self.width());
+    fn inputs<'a, F>(&'a self, qkv: &'a [F]) -> AttentionInputs<'a, F> {
         let segments = Segments {
             cu_seqlens: &self.cu_seqlens,
         };
+        let parts = parts(qkv, self.width());
+        AttentionInputs::of_sequences(parts, segments, &Mask::Full, self.shape)
+    }
+
+    fn run(&self, exec: &Exec) -> Found {
+        self.run_in(PackedFormat::F32Strict, exec)
+    }
+
+    fn run_in(&self, precision: PackedFormat, exec: &Exec) -> Found {
+        let inputs = self.inputs(&self.qkv);
         let dropout = self.dropout.map(|dropout| AttentionDropout {
             dropout,
             rows: Some(&self.names),
         });
-        let tokens = segments.tokens();
+        let tokens = inputs.keys.tokens();
         let mut found = Found {
             out: vec![f32::NAN; self.dout.len()],
             lse: vec![f32::NAN; tokens * self.shape.heads],
             dqkv: vec![f32::NAN; self.qkv.len()],
         };
-        attention_keeping(
-            exec,
-            q,
-            k,
-            v,
-            segments,
-            Mask::Full,
-            self.shape,
-            dropout.as_ref(),
-            &mut found.out,
-            &mut found.lse,
-        );
+        let (out, lse) = (&mut found.out, &mut found.lse);
+        attention(exec, precision, inputs, dropout.as_ref(), out, Some(lse));
         let gradients = AttentionGradients {
             data: &mut found.dqkv,
             stride: 3 * self.width(),
@@ -99,58 +103,29 @@ impl Case {
             k: self.width(),
             v: 2 * self.width(),
         };
-        attention_backward(
-            exec,
-            q,
-            k,
-            v,
-            segments,
-            Mask::Full,
-            self.shape,
-            dropout.as_ref(),
-            &found.out,
-            &found.lse,
-            &self.dout,
-            gradients,
-        );
+        let kept = AttentionKept {
+            out: &found.out,
+            lse: &found.lse,
+        };
+        let (dropout, dout) = (dropout.as_ref(), &self.dout);
+        attention_backward(exec, precision, inputs, dropout, kept, dout, gradients);
         found
     }
 
     /// The reference's output and gradients, in the layout of `qkv`.
     fn expected<F: Float>(&self, qkv: &[F], dout: &[F]) -> (Vec<F>, Vec<F>) {
-        let [q, k, v] = parts(qkv, self.width());
-        let segments = Segments {
-            cu_seqlens: &self.cu_seqlens,
-        };
+        let inputs = self.inputs(qkv);
         let dropout = self.dropout.map(|dropout| AttentionDropout {
             dropout,
             rows: Some(&self.names),
         });
         let mut out = vec![F::default(); dout.len()];
-        reference::attention_with_dropout(
-            q,
-            k,
-            v,
-            segments,
-            Mask::Full,
-            self.shape,
-            dropout.as_ref(),
-            &mut out,
-        );
-        let [dq, dk, dv] = reference::attention_backward(
-            q,
-            k,
-            v,
-            segments,
-            Mask::Full,
-            self.shape,
-            dropout.as_ref(),
-            dout,
-        );
-        let rows = dq
+        reference::attention(inputs, dropout.as_ref(), &mut out);
+        let found = reference::attention_backward(inputs, dropout.as_ref(), dout);
+        let rows = (found.q)
             .chunks_exact(self.width())
-            .zip(dk.chunks_exact(self.width()))
-            .zip(dv.chunks_exact(self.width()));
+            .zip(found.k.chunks_exact(self.width()))
+            .zip(found.v.chunks_exact(self.width()));
         let dqkv = rows.flat_map(|((q, k), v)| [q, k, v].concat()).collect();
         (out, dqkv)
     }
@@ -183,6 +158,22 @@ fn outputs_and_gradients_agree_with_the_reference() {
                         assert!((a - b).abs() <= 1e-5 * size, "{what}: {a} for {b}");
                     }
                 }
+                // In bf16 each product's operands have 8 bits; errors of sums are judged by the whole.
+                let narrow = case.run_in(PackedFormat::Bf16, &Exec::with_isa(isa, 2));
+                assert!(
+                    (narrow == found) != (isa.multiplies_bf16() && !out.is_empty()),
+                    "bf16 runs where there is an instruction: {isa}"
+                );
+                for (name, narrow, expected) in
+                    [("out", &narrow.out, &out), ("dqkv", &narrow.dqkv, &dqkv)]
+                {
+                    let size = norm(expected.iter().copied());
+                    let error = norm(narrow.iter().zip(expected).map(|(a, b)| a - b));
+                    let what = format!("{name} of {lengths:?}, {heads} × {head_dim}, {isa}");
+                    assert!(error <= 1e-2 * size, "{what}: {error} of {size}");
+                }
+                let alone = case.run_in(PackedFormat::Bf16, &Exec::with_isa(isa, 1));
+                assert!(narrow == alone, "threads change nothing: {isa}");
             }
         }
     }
@@ -227,12 +218,9 @@ fn without_dropout_it_is_the_attention_of_inference() {
     let case = Case::new(&[100, 20], 2, 16, 0.0);
     for isa in Isa::available() {
         let exec = Exec::with_isa(isa, 2);
-        let [q, k, v] = parts(&case.qkv, case.width());
-        let segments = Segments {
-            cu_seqlens: &case.cu_seqlens,
-        };
+        let inputs = case.inputs(&case.qkv);
         let mut out = vec![f32::NAN; case.dout.len()];
-        attention(&exec, q, k, v, segments, Mask::Full, case.shape, &mut out);
+        attention(&exec, PackedFormat::F32Strict, inputs, None, &mut out, None);
         assert!(case.run(&exec).out == out, "{isa}");
     }
 }
@@ -262,10 +250,6 @@ fn the_reference_is_what_differences_tell() {
 #[should_panic(expected = "side by side")]
 fn gradients_that_overlap_are_refused() {
     let case = Case::new(&[3], 1, 4, 0.0);
-    let [q, k, v] = parts(&case.qkv, 4);
-    let segments = Segments {
-        cu_seqlens: &case.cu_seqlens,
-    };
     let mut data = vec![0.0; 36];
     let gradients = AttentionGradients {
         data: &mut data,
@@ -275,19 +259,10 @@ fn gradients_that_overlap_are_refused() {
         v: 8,
     };
     let exec = Exec::with_isa(Isa::best(), 1);
-    let (out, lse) = (&case.dout, [0.0; 3]);
-    attention_backward(
-        &exec,
-        q,
-        k,
-        v,
-        segments,
-        Mask::Full,
-        case.shape,
-        None,
-        out,
-        &lse,
-        &case.dout,
-        gradients,
-    );
+    let kept = AttentionKept {
+        out: &case.dout,
+        lse: &[0.0; 3],
+    };
+    let (precision, inputs) = (PackedFormat::F32Strict, case.inputs(&case.qkv));
+    attention_backward(&exec, precision, inputs, None, kept, &case.dout, gradients);
 }

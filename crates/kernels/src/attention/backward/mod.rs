@@ -17,16 +17,18 @@ mod pattern;
 pub use pattern::masked_attention_backward;
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dropout::AttentionDropout;
-use super::{AttentionInputs, AttentionShape, Mask, Segments, Strided, check, row};
+use super::rows::{Rows, copy_rows, pack_strips};
+use super::{AttentionInputs, AttentionShape, Strided};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
-use crate::gemm::pack::pack_strip;
-use crate::gemm::tile::{tile_columns, tile_rows};
-use crate::simd::{Kernel, Simd, copy};
+use crate::gemm::PackedFormat;
+use crate::gemm::tile::{Bf16Pair, Dot, F32Word, tile_columns, tile_rows};
+use crate::simd::{Kernel, Simd};
 use blocks::Blocks;
 use pattern::SharedRows;
 
@@ -51,41 +53,58 @@ pub struct AttentionGradients<'a> {
     pub v: usize,
 }
 
-/// The gradients of [`attention_keeping`](crate::attention_keeping), whose `out[T, H·D]` and `lse[T,H]` these are, for `dout[T, H·D]`; the
-/// other arguments must be the same as there. Columns of `gradients` other than those of dq, dk and dv are left as they
-/// are.
+/// What [`attention`](crate::attention()) gave.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionKept<'a> {
+    /// `[Tq, H·D]`.
+    pub out: &'a [f32],
+    /// `[Tq, H]`.
+    pub lse: &'a [f32],
+}
+
+impl AttentionKept<'_> {
+    /// # Panics
+    /// When these, or the gradient of the output, have other lengths than the inputs say.
+    fn check(&self, inputs: &AttentionInputs<'_>, dout: &[f32]) {
+        let (heads, rows) = (inputs.shape.heads, inputs.queries.tokens());
+        let width = heads * inputs.shape.head_dim;
+        assert_eq!(self.out.len(), rows * width, "out is [{rows}, {width}]");
+        assert_eq!(dout.len(), rows * width, "dout is [{rows}, {width}]");
+        assert_eq!(self.lse.len(), rows * heads, "lse is [Tq, H]");
+    }
+}
+
+/// The gradients of [`attention`](crate::attention()) over a token's own queries, keys and values, for `dout[T, H·D]`; the other
+/// arguments must be the same as there. Columns of `gradients` other than those of dq, dk and dv are left as they are.
 ///
-/// The memory needed is linear in the longest sequence. A sequence's gradients have the same bits whatever other
+/// Time is linear in what is seen, memory in the longest sequence. A sequence's gradients have the same bits whatever other
 /// sequences there are and however many threads run.
 ///
 /// # Panics
-/// When a buffer is shorter than the sequences say, offsets do not ascend, gradients
-/// overlap, or the mask or dropout does not fit.
-#[allow(clippy::too_many_arguments)]
+/// As [`attention`](crate::attention()); when there is a bias, or queries are not of the sequences of the keys; when gradients
+/// overlap or lack rows.
 pub fn attention_backward(
     exec: &Exec,
-    q: Strided<'_>,
-    k: Strided<'_>,
-    v: Strided<'_>,
-    segments: Segments<'_>,
-    mask: Mask,
-    shape: AttentionShape,
+    precision: PackedFormat,
+    inputs: AttentionInputs<'_>,
     dropout: Option<&AttentionDropout<'_>>,
-    out: &[f32],
-    lse: &[f32],
+    kept: AttentionKept<'_>,
     dout: &[f32],
     gradients: AttentionGradients<'_>,
 ) {
+    let AttentionInputs { q, k, v, shape, .. } = inputs;
     let width = shape.heads * shape.head_dim;
-    let tokens = segments.tokens();
-    assert_eq!(out.len(), tokens * width, "out is [{tokens}, {width}]");
-    assert_eq!(dout.len(), tokens * width, "dout is [{tokens}, {width}]");
-    assert_eq!(lse.len(), tokens * shape.heads, "lse is [T, H]");
-    check(segments, [("q", q), ("k", k), ("v", v)], width);
+    let tokens = inputs.queries.tokens();
+    inputs.check();
+    kept.check(&inputs, dout);
+    assert!(
+        inputs.bias.is_none() && inputs.queries.cu_seqlens == inputs.keys.cu_seqlens,
+        "a token's own queries, and no bias"
+    );
     if let Some(dropout) = dropout {
-        dropout.check(tokens, shape.heads);
+        dropout.check(tokens, tokens, shape.heads);
     }
-    if out.is_empty() {
+    if dout.is_empty() {
         return;
     }
     let AttentionGradients { stride, .. } = gradients;
@@ -103,39 +122,27 @@ pub fn attention_backward(
         gradients.data.len() >= least,
         "gradients have {tokens} rows"
     );
-    if mask != Mask::Full {
-        let inputs = AttentionInputs {
-            q,
-            k,
-            v,
-            queries: segments,
-            keys: segments,
-            mask: &mask,
-            bias: None,
-            shape,
-        };
-        let shared = SharedMut::new(gradients.data);
+    let shared = SharedMut::new(gradients.data);
+    if !inputs.is_dense() {
         let to = columns.map(|column| SharedRows {
             data: &shared,
             stride,
             column,
         });
-        pattern::run(exec, inputs, dropout, out, lse, dout, to);
+        pattern::run(exec, precision, inputs, dropout, kept, dout, to);
         return;
     }
-    let sequences: Vec<Range<usize>> = segments
+    let sequences: Vec<Range<usize>> = (inputs.keys)
         .ranges()
         .filter(|range| !range.is_empty())
         .collect();
-    let shared = SharedMut::new(gradients.data);
     exec.parallel(sequences.len() * shape.heads, |task| {
         SCRATCH.with_borrow_mut(|scratch| {
-            exec.isa().run(Head {
+            let head = Head {
                 q,
                 k,
                 v,
-                out,
-                lse,
+                kept,
                 dout,
                 rows: sequences[task / shape.heads].clone(),
                 head: task % shape.heads,
@@ -145,7 +152,14 @@ pub fn attention_backward(
                 stride,
                 columns,
                 scratch,
-            });
+            };
+            let isa = exec.isa();
+            match precision {
+                PackedFormat::Bf16 if isa.multiplies_bf16() => {
+                    isa.run_bf16(Dense::<Bf16Pair>(head, PhantomData));
+                }
+                _ => isa.run(Dense::<F32Word>(head, PhantomData)),
+            }
         });
     });
 }
@@ -154,7 +168,8 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-/// What a task keeps. D is padded to whole vectors where a product is that wide.
+/// What a task keeps. D is padded to whole vectors where a product is that wide; D, keys and queries that products sum over come in
+/// words.
 #[derive(Default)]
 struct Scratch {
     /// Keys and values in strips of a tile's rows: `[strip][D][rows]`.
@@ -180,6 +195,9 @@ struct Scratch {
     factors: AlignedFloats,
     /// A strip turned: `[query][rows]`.
     strip: AlignedFloats,
+    /// Rows of pairs before they are turned, and a panel's gradients of scores as pairs of keys.
+    rounded: AlignedFloats,
+    paired: AlignedFloats,
 }
 
 /// A head of a sequence.
@@ -187,8 +205,7 @@ struct Head<'a> {
     q: Strided<'a>,
     k: Strided<'a>,
     v: Strided<'a>,
-    out: &'a [f32],
-    lse: &'a [f32],
+    kept: AttentionKept<'a>,
     dout: &'a [f32],
     rows: Range<usize>,
     head: usize,
@@ -200,91 +217,45 @@ struct Head<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl Kernel for Head<'_> {
+/// A head by vectors.
+struct Dense<'a, D>(Head<'a>, PhantomData<D>);
+
+impl<D: Dot> Kernel for Dense<'_, D> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let dim = self.shape.head_dim;
-        let column = self.head * dim;
+        let head = self.0;
+        let scratch = &mut *head.scratch;
+        let dim = head.shape.head_dim;
+        let column = head.head * dim;
         let padded = dim.next_multiple_of(S::LANES);
-        let (height, width) = (tile_rows::<S>(), tile_columns::<S>());
-        let (first, count) = (self.rows.start, self.rows.len());
+        let (first, count) = (head.rows.start, head.rows.len());
+        let rows = Rows::of(&head.rows);
         let dout = Strided {
-            data: self.dout,
-            stride: self.shape.heads * dim,
+            data: head.dout,
+            stride: head.shape.heads * dim,
         };
-        let scratch = &mut *self.scratch;
-        let (strips, panels) = (count.div_ceil(height), count.div_ceil(width));
-        for (of, to, rows, pieces) in [
-            (self.k, &mut scratch.key_strips, height, strips),
-            (self.v, &mut scratch.value_strips, height, strips),
-            (self.q, &mut scratch.query_panels, width, panels),
-            (dout, &mut scratch.dout_panels, width, panels),
-        ] {
-            let to = to.at_least(pieces * dim * rows);
-            pack_pieces(simd, of, column, first..first + count, dim, rows, to);
-        }
-        for (of, to) in [
-            (self.k, &mut scratch.key_rows),
-            (self.q, &mut scratch.query_rows),
-            (dout, &mut scratch.dout_rows),
-        ] {
-            let to = to.at_least(count * padded);
-            for (t, to) in to.chunks_exact_mut(padded).enumerate() {
-                copy(simd, &row(of, column, first + t)[..dim], &mut to[..dim]);
-                to[dim..].fill(0.0);
-            }
-        }
-        let lse = scratch.lse.at_least(panels * width);
-        let delta = scratch.delta.at_least(panels * width);
-        for t in 0..panels * width {
-            if t >= count {
-                (lse[t], delta[t]) = (0.0, 0.0);
-                continue;
-            }
-            lse[t] = self.lse[(first + t) * self.shape.heads + self.head];
-            let out = &self.out[(first + t) * dout.stride + column..][..dim];
-            let up = &row(dout, column, first + t)[..dim];
-            delta[t] = dot(simd, out, up);
-        }
-        let mut blocks = Blocks {
-            head: self.head,
-            first,
-            count,
-            dim,
-            padded,
-            scale: self.shape.scale,
-            dropout: self.dropout,
-            rule: None,
-            key_strips: &scratch.key_strips,
-            value_strips: &scratch.value_strips,
-            query_panels: &scratch.query_panels,
-            dout_panels: &scratch.dout_panels,
-            key_rows: &scratch.key_rows,
-            query_rows: &scratch.query_rows,
-            dout_rows: &scratch.dout_rows,
-            lse: &scratch.lse,
-            delta: &scratch.delta,
-            dq: scratch.dq.at_least(count * padded),
-            dk: scratch.dk.at_least(BLOCK * padded),
-            dv: scratch.dv.at_least(BLOCK * padded),
-            weights: scratch.weights.at_least(BLOCK * BLOCK),
-            ds: scratch.ds.at_least(BLOCK * BLOCK),
-            factors: match self.dropout {
-                Some(_) => scratch.factors.at_least(BLOCK * width),
-                None => &mut [],
-            },
-            strip: scratch.strip.at_least(BLOCK * height),
+        let (q, k, v) = ((head.q, column), (head.k, column), (head.v, column));
+        scratch.pack_keys::<S, D>(simd, (k, v), rows, count, dim);
+        scratch.pack_queries::<S, D>(simd, (q, (dout, column)), rows, count, dim);
+        let statistics = Statistics {
+            kept: head.kept,
+            dout: head.dout,
+            heads: head.shape.heads,
+            head: head.head,
         };
+        scratch.take_statistics(simd, &statistics, first, count, dim);
+        let mut blocks = Blocks::<D>::new(simd, scratch, count, dim, head.dropout);
+        blocks.head = head.head;
+        blocks.first = first;
+        blocks.scale = head.shape.scale;
         // SAFETY: tasks have different rows or heads, and each part of a row is in one slice at a time.
         let write = |which: usize, t: usize, from: &[f32]| unsafe {
-            let at = (first + t) * self.stride + self.columns[which] + column;
-            self.gradients
-                .slice(at..at + dim)
-                .copy_from_slice(&from[..dim]);
+            let at = (first + t) * head.stride + head.columns[which] + column;
+            let to = head.gradients.slice(at..at + dim);
+            to.copy_from_slice(&from[..dim]);
         };
-        blocks.dq.fill(0.0);
         for key in (0..count).step_by(BLOCK) {
             let keys = BLOCK.min(count - key);
             blocks.dk.fill(0.0);
@@ -303,44 +274,91 @@ impl Kernel for Head<'_> {
     }
 }
 
-/// Lays out rows in panels of a tile's columns: `[panel][D][columns]`.
-#[inline(always)]
-fn pack_panels<S: Simd>(
-    simd: S,
-    of: Strided<'_>,
-    column: usize,
-    rows: Range<usize>,
-    dim: usize,
-    to: &mut [f32],
-) {
-    pack_pieces(simd, of, column, rows, dim, tile_columns::<S>(), to);
+/// Where the statistics of a head's queries come from.
+struct Statistics<'a> {
+    kept: AttentionKept<'a>,
+    dout: &'a [f32],
+    heads: usize,
+    head: usize,
 }
 
-/// Lays out rows in pieces of `width` rows: `[piece][D][width]`.
-#[inline(always)]
-fn pack_pieces<S: Simd>(
-    simd: S,
-    of: Strided<'_>,
-    column: usize,
-    rows: Range<usize>,
-    dim: usize,
-    width: usize,
-    to: &mut [f32],
-) {
-    let count = rows.len();
-    for (i, to) in to.chunks_exact_mut(dim * width).enumerate() {
-        let from = row(of, column, rows.start + i * width);
-        let kept = width.min(count - i * width);
-        if kept < width {
-            to.fill(0.0);
+/// A matrix and the column of a head in it.
+type Part<'a> = (Strided<'a>, usize);
+
+impl Scratch {
+    /// Lays out keys and values.
+    #[inline(always)]
+    fn pack_keys<S: Simd, D: Dot>(
+        &mut self,
+        simd: S,
+        (k, v): (Part<'_>, Part<'_>),
+        rows: Rows<'_>,
+        count: usize,
+        dim: usize,
+    ) {
+        let (height, words) = (tile_rows::<S>(), dim.div_ceil(D::VALUES));
+        let padded = dim.next_multiple_of(S::LANES);
+        let rounded = self.rounded.at_least(tile_columns::<S>() * words);
+        let len = count.div_ceil(height) * words * height;
+        let strips = self.key_strips.at_least(len);
+        pack_strips::<S, D>(simd, k, rows, (dim, height), rounded, strips);
+        let strips = self.value_strips.at_least(len);
+        pack_strips::<S, D>(simd, v, rows, (dim, height), rounded, strips);
+        let key_rows = (self.key_rows).at_least(count.div_ceil(D::VALUES) * padded);
+        copy_rows::<S, D>(simd, k, rows, dim, key_rows);
+    }
+
+    /// Lays out queries and gradients of the output.
+    #[inline(always)]
+    fn pack_queries<S: Simd, D: Dot>(
+        &mut self,
+        simd: S,
+        (q, dout): (Part<'_>, Part<'_>),
+        rows: Rows<'_>,
+        count: usize,
+        dim: usize,
+    ) {
+        let (width, words) = (tile_columns::<S>(), dim.div_ceil(D::VALUES));
+        let padded = dim.next_multiple_of(S::LANES);
+        let rounded = self.rounded.at_least(width * words);
+        for (of, panels, copies) in [
+            (q, &mut self.query_panels, &mut self.query_rows),
+            (dout, &mut self.dout_panels, &mut self.dout_rows),
+        ] {
+            let panels = panels.at_least(count.div_ceil(width) * words * width);
+            pack_strips::<S, D>(simd, of, rows, (dim, width), rounded, panels);
+            let copies = copies.at_least(count.div_ceil(D::VALUES) * padded);
+            copy_rows::<S, D>(simd, of, rows, dim, copies);
         }
-        simd.vectorize(Pack {
-            from,
-            stride: of.stride,
-            count: kept,
-            to,
-            width,
-        });
+    }
+
+    /// Takes each query's `lse`, and makes its `δ = Σ dO·O`.
+    #[inline(always)]
+    fn take_statistics<S: Simd>(
+        &mut self,
+        simd: S,
+        from: &Statistics<'_>,
+        first: usize,
+        count: usize,
+        dim: usize,
+    ) {
+        let places = count.next_multiple_of(tile_columns::<S>());
+        let lse = self.lse.at_least(places);
+        let delta = self.delta.at_least(places);
+        lse[count..].fill(0.0);
+        delta[count..].fill(0.0);
+        for t in 0..count {
+            let row = (first + t) * from.heads + from.head;
+            let sum = from.kept.lse[row];
+            // A query that sees no key has weights of 0, not 0/0.
+            lse[t] = if sum == f32::NEG_INFINITY {
+                f32::MAX
+            } else {
+                sum
+            };
+            let part = row * dim..(row + 1) * dim;
+            delta[t] = dot(simd, &from.kept.out[part.clone()], &from.dout[part]);
+        }
     }
 }
 
@@ -360,30 +378,4 @@ fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
         );
     }
     simd.sum(sum)
-}
-
-/// The arguments of [`pack_strip`], to be a function of its own.
-struct Pack<'a> {
-    from: &'a [f32],
-    stride: usize,
-    count: usize,
-    to: &'a mut [f32],
-    width: usize,
-}
-
-impl Kernel for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        pack_strip(
-            simd,
-            self.from,
-            self.stride,
-            self.count,
-            self.to,
-            self.width,
-            0,
-        );
-    }
 }
