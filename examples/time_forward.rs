@@ -1,24 +1,28 @@
 //! Times a model's forward pass over texts of random tokens, one or several, and tells the memory that it takes beside the weights:
 //!
 //! ```sh
-//! cargo run --release --example time_forward -- MODEL_DIR TOKENS [ROUNDS] [TEXTS]
+//! cargo run --release --example time_forward -- MODEL_DIR TOKENS [ROUNDS] [TEXTS] [PRECISION]
 //! ```
 
 use std::error::Error;
 use std::time::Instant;
 
-use bertha::autograd::Session;
+use bertha::autograd::{Precision, Session};
 use bertha::models::{ForwardOptions, load};
 use bertha::nn::Batch;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
-    let usage = "usage: time_forward MODEL_DIR TOKENS [ROUNDS] [TEXTS]";
+    let usage = "usage: time_forward MODEL_DIR TOKENS [ROUNDS] [TEXTS] [f32|f32-strict|bf16|int8]";
     let (dir, tokens) = (words.next().ok_or(usage)?, words.next().ok_or(usage)?);
     let tokens: usize = tokens.parse()?;
     let rounds: usize = words.next().map_or(Ok(3), |rounds| rounds.parse())?;
     let texts: usize = words.next().map_or(Ok(1), |texts| texts.parse())?;
-    let session = Session::new(None)?.no_grad();
+    let name = words.next().unwrap_or_else(|| "f32".into());
+    let precision = Precision::ALL.into_iter().find(|one| one.name() == name);
+    let session = Session::new(None)?
+        .no_grad()
+        .with_precision(precision.ok_or(usage)?);
     let model = load(&dir, &session)?;
     let vocabulary = model.info().vocab_size as u64;
     // Knuth's generator (MMIX); ids below 5 are left to special tokens.

@@ -147,8 +147,11 @@ impl SelfAttention {
     ) -> Result<Var, NnError> {
         let cu_seqlens = context.batch.cu_seqlens();
         let mut qkv = self.qkv.forward(session, x)?;
-        if let Some(rotary) = &self.rotary {
-            let table = rotary.table(context.batch.longest());
+        let mut turns = (self.rotary.as_ref()).map(|rotary| rotary.table(context.batch.longest()));
+        // Queries and keys are turned as attention reads them, unless somebody else reads them too.
+        if (self.binarization.is_some() || session.is_observed())
+            && let Some(table) = turns.take()
+        {
             qkv = ops::rope(session, qkv, cu_seqlens, 2 * self.heads, &table)?;
         }
         session.tap(&qkv);
@@ -214,8 +217,14 @@ impl SelfAttention {
             _ => self.weight_dropout,
         };
         let mut seen = match context.bias {
-            None => ops::attention(session, &qkv, cu_seqlens, mask, shape, dropout)?,
+            None => {
+                let mask = (mask, turns.as_ref());
+                ops::attention(session, &qkv, cu_seqlens, mask, shape, dropout)?
+            }
             bias => {
+                if let Some(table) = turns {
+                    qkv = ops::rope(session, qkv, cu_seqlens, 2 * self.heads, &table)?;
+                }
                 let qkv = Projections::Together(&qkv);
                 ops::masked_attention(session, qkv, cu_seqlens, mask, bias, shape, dropout)?
             }

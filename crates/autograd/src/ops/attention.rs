@@ -1,10 +1,12 @@
 //! Multi-head self-attention over packed sequences, softmax streamed. For its backward it keeps the output and a number
 //! for each query and head, not the weights: those are computed again.
 
+use std::sync::Arc;
+
 use bertha_kernels::{
     AttentionDropout, AttentionGradients, AttentionInputs, AttentionKept, AttentionShape, Mask,
-    Operands, PackedFormat, Segments, Strided, attention as kernel, attention_backward,
-    product_kernel, reference,
+    Operands, PackedFormat, RotaryTable, Segments, Strided, attention as kernel,
+    attention_backward, product_kernel, reference,
 };
 use bertha_tensor::{DType, Tensor};
 
@@ -15,15 +17,16 @@ pub(super) const INFO: OpInfo = differentiable("attention");
 
 /// Attention of each sequence over itself: `qkv[T, 3·H·D]` holds a token's queries, keys and values
 /// side by side; gives `[T, H·D]`, f32 or f64. `cu_seqlens` has the B+1 offsets of the sequences. In a training
-/// session each weight is dropped with probability `dropout`.
+/// session each weight is dropped with probability `dropout`. With `rotary`, queries and keys are turned for their places as they
+/// are read, as [`rope`](super::rope()) turns them.
 ///
 /// # Errors
-/// When the shapes disagree, the mask does not fit, or `dropout` is not from 0 to below 1.
+/// When the shapes disagree, the mask or the table of turns does not fit, or `dropout` is not from 0 to below 1.
 pub fn attention(
     session: &Session,
     qkv: &Var,
     cu_seqlens: &[u32],
-    mask: Mask,
+    (mask, rotary): (Mask, Option<&Arc<RotaryTable>>),
     shape: AttentionShape,
     dropout: f32,
 ) -> Result<Var, AutogradError> {
@@ -39,6 +42,21 @@ pub fn attention(
     if let Err(wrong) = mask.check(cu_seqlens, shape.heads) {
         return Err(INFO.shape_error("the mask", qkv.shape(), format!("a fitting mask: {wrong}")));
     }
+    let longest = cu_seqlens
+        .windows(2)
+        .map(|ends| ends[1].saturating_sub(ends[0]));
+    let longest = longest.max().unwrap_or(0) as usize;
+    if let Some(table) = rotary
+        && (table.head_dim() != shape.head_dim || table.places() < longest)
+    {
+        let expected = format!(
+            "heads of {} and sequences of at most {} tokens, as the table of turns has",
+            table.head_dim(),
+            table.places()
+        );
+        return Err(INFO.shape_error("the queries, keys and values", qkv.shape(), expected));
+    }
+    let rotary = rotary.map(Arc::clone);
     let dropout = session.dropout(dropout).map(|dropout| AttentionDropout {
         dropout,
         rows: None,
@@ -52,7 +70,10 @@ pub fn attention(
     if float == Float::F64 {
         let mut out = Tensor::zeros(DType::F64, &[tokens, hidden])?;
         let parts = split(qkv.tensor().as_slice::<f64>()?, hidden);
-        let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+        let inputs = AttentionInputs {
+            rotary: rotary.as_deref(),
+            ..AttentionInputs::of_sequences(parts, segments, &mask, shape)
+        };
         reference::attention(inputs, dropout.as_ref(), out.as_mut_slice::<f64>()?);
         let Some(to) = qkv.target().filter(|_| tracked) else {
             return Ok(Var::constant(out));
@@ -63,7 +84,10 @@ pub fn attention(
                 cu_seqlens: &cu_seqlens,
             };
             let parts = split(qkv.as_slice::<f64>()?, hidden);
-            let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+            let inputs = AttentionInputs {
+                rotary: rotary.as_deref(),
+                ..AttentionInputs::of_sequences(parts, segments, &mask, shape)
+            };
             let dout = dout.contiguous();
             let found = reference::attention_backward(inputs, dropout.as_ref(), dout.as_slice()?);
             let parts = [found.q, found.k, found.v];
@@ -94,7 +118,10 @@ pub fn attention(
         None => qkv.tensor().clone(),
     };
     let parts = split(values.as_slice()?, hidden);
-    let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+    let inputs = AttentionInputs {
+        rotary: rotary.as_deref(),
+        ..AttentionInputs::of_sequences(parts, segments, &mask, shape)
+    };
     // Kernels that give no statistics may be others.
     let mut lse = match statistics || dropout.is_some() {
         true => Some(session.scratch(&[tokens, shape.heads])?),
@@ -116,7 +143,10 @@ pub fn attention(
             cu_seqlens: &cu_seqlens,
         };
         let parts = split(qkv.as_slice()?, hidden);
-        let inputs = AttentionInputs::of_sequences(parts, segments, &mask, shape);
+        let inputs = AttentionInputs {
+            rotary: rotary.as_deref(),
+            ..AttentionInputs::of_sequences(parts, segments, &mask, shape)
+        };
         let kept = AttentionKept {
             out: kept.as_slice()?,
             lse: lse.as_slice()?,

@@ -235,6 +235,7 @@ impl Kept {
             },
             mask: &self.mask,
             bias,
+            rotary: None,
             shape: self.shape,
         })
     }

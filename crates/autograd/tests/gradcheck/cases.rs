@@ -34,7 +34,14 @@ fn masked(mask: fn() -> Mask) -> Case {
             head_dim: 2,
             scale: 0.7,
         };
-        ops::attention(&s.training(3, 1), &x[0], &[0, 5, 8], mask(), shape, 0.2)
+        ops::attention(
+            &s.training(3, 1),
+            &x[0],
+            &[0, 5, 8],
+            (mask(), None),
+            shape,
+            0.2,
+        )
     })
 }
 
@@ -49,7 +56,7 @@ fn transformer() -> Vec<Case> {
                 head_dim: 2,
                 scale: 0.7,
             };
-            ops::attention(s, &x[0], &[0, 3, 4, 7], Mask::Full, shape, 0.0)
+            ops::attention(s, &x[0], &[0, 3, 4, 7], (Mask::Full, None), shape, 0.0)
         }),
         Case::new("attention", &[&[5, 12]], |s, x| {
             let shape = AttentionShape {
@@ -57,7 +64,25 @@ fn transformer() -> Vec<Case> {
                 head_dim: 4,
                 scale: 0.5,
             };
-            ops::attention(&s.training(3, 1), &x[0], &[0, 5], Mask::Full, shape, 0.3)
+            ops::attention(
+                &s.training(3, 1),
+                &x[0],
+                &[0, 5],
+                (Mask::Full, None),
+                shape,
+                0.3,
+            )
+        }),
+        // Queries and keys that are turned as they are read.
+        Case::new("attention", &[&[8, 12]], |s, x| {
+            let shape = AttentionShape {
+                heads: 2,
+                head_dim: 2,
+                scale: 0.7,
+            };
+            let table = Arc::new(RotaryTable::new(5, 2, 10.0));
+            let mask = (Mask::Window { left: 3, right: 1 }, Some(&table));
+            ops::attention(s, &x[0], &[0, 5, 8], mask, shape, 0.0)
         }),
         masked(|| Mask::Window { left: 2, right: 1 }),
         masked(|| Mask::Global {

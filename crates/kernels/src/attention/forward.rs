@@ -20,8 +20,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dropout::{AttentionDropout, Factors};
-use super::rows::{Rows, copy_rows, pack_strips};
-use super::{AttentionInputs, AttentionShape, Strided};
+use super::rows::{Rows, Source, copy_rows, pack_strips, room};
+use super::{AttentionInputs, AttentionShape};
 use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
@@ -91,10 +91,13 @@ pub fn attention(
     exec.parallel(chunks.len() * shape.heads, |task| {
         let (queries, keys) = &chunks[task / shape.heads];
         SCRATCH.with_borrow_mut(|scratch| {
+            let column = task % shape.heads * shape.head_dim;
+            let turns = inputs.rotary.map(|table| (table, keys.start));
+            let turned = |of| Source { of, column, turns };
             let head = Head {
-                q,
-                k,
-                v,
+                q: turned(q),
+                k: turned(k),
+                v: Source::plain(v, column),
                 queries: queries.clone(),
                 keys: keys.clone(),
                 head: task % shape.heads,
@@ -141,8 +144,8 @@ struct Scratch {
     sums: AlignedFloats,
     /// What dropout multiplies a block's powers by: `[key][queries]`.
     factors: AlignedFloats,
-    /// Rows of pairs of bf16, before they are turned.
-    rounded: AlignedFloats,
+    /// Rows before they are laid out.
+    room: AlignedFloats,
     /// A block's powers as tiles.
     powers: AlignedFloats,
 }
@@ -157,7 +160,7 @@ impl Scratch {
             scores: empty(),
             sums: empty(),
             factors: empty(),
-            rounded: empty(),
+            room: empty(),
             powers: empty(),
         }
     }
@@ -165,9 +168,9 @@ impl Scratch {
 
 /// One head of a chunk of queries over all keys of their sequence.
 struct Head<'a> {
-    q: Strided<'a>,
-    k: Strided<'a>,
-    v: Strided<'a>,
+    q: Source<'a>,
+    k: Source<'a>,
+    v: Source<'a>,
     queries: Range<usize>,
     keys: Range<usize>,
     head: usize,
@@ -188,17 +191,15 @@ impl<D: Dot> Kernel for Dense<'_, D> {
     fn run<S: Simd>(self, simd: S) {
         let head = self.0;
         let dim = head.shape.head_dim;
-        let column = head.head * dim;
-        let (count, rows) = (head.keys.len(), Rows::of(&head.keys));
-        let (k, v) = ((head.k, column), (head.v, column));
-        let mut tile = Tile::new::<S, D>(simd, head.scratch, (k, v, rows, count), dim);
+        let keys = (head.k, head.v, Rows::of(&head.keys), head.keys.len());
+        let mut tile = Tile::new::<S, D>(simd, head.scratch, keys, dim);
         tile.scale = head.shape.scale;
         tile.head = head.head;
         tile.dropout = head.dropout;
         let columns = tile_columns::<S>();
         for first in head.queries.clone().step_by(columns) {
             let count = columns.min(head.queries.end - first);
-            tile.take_queries::<S, D>(simd, (head.q, column), first, count);
+            tile.take_queries::<S, D>(simd, head.q, first, count);
             let (max, totals) = match count.div_ceil(S::LANES) {
                 1 => tile.run::<S, D, 1>(simd),
                 2 => tile.run::<S, D, 2>(simd),
@@ -233,7 +234,7 @@ struct Tile<'a> {
     queries: &'a mut [f32],
     scores: &'a mut [f32],
     sums: &'a mut [f32],
-    rounded: &'a mut [f32],
+    room: &'a mut [f32],
     /// Number of keys.
     count: usize,
     dim: usize,
@@ -245,8 +246,8 @@ struct Tile<'a> {
     factors: &'a mut [f32],
 }
 
-/// Keys and values, each with its head's column; which rows these are, and how many.
-type KeysValues<'a> = ((Strided<'a>, usize), (Strided<'a>, usize), Rows<'a>, usize);
+/// Keys and values; which rows these are, and how many.
+type KeysValues<'a> = (Source<'a>, Source<'a>, Rows<'a>, usize);
 
 impl<'a> Tile<'a> {
     /// Packs keys and values.
@@ -260,18 +261,18 @@ impl<'a> Tile<'a> {
         let padded = dim.next_multiple_of(S::LANES);
         let (rows, columns) = (tile_rows::<S>(), tile_columns::<S>());
         let words = dim.div_ceil(D::VALUES);
-        let rounded = scratch.rounded.at_least(columns * words);
+        let room = scratch.room.at_least(room(dim, columns));
         let keys = scratch.keys.at_least(count.div_ceil(rows) * words * rows);
-        pack_strips::<S, D>(simd, k, from, (dim, rows), rounded, keys);
+        pack_strips::<S, D>(simd, k, from, (dim, rows), room, keys);
         let values = scratch.values.at_least(count.div_ceil(D::VALUES) * padded);
-        copy_rows::<S, D>(simd, v, from, dim, values);
+        copy_rows::<S, D>(simd, v, from, dim, room, values);
         Self {
             keys,
             values,
             queries: scratch.queries.at_least(words * columns),
             scores: scratch.scores.at_least(BLOCK_KEYS * columns),
             sums: scratch.sums.at_least(columns * padded),
-            rounded,
+            room,
             count,
             dim,
             scale: 1.0,
@@ -287,7 +288,7 @@ impl<'a> Tile<'a> {
     fn take_queries<S: Simd, D: Dot>(
         &mut self,
         simd: S,
-        q: (Strided<'_>, usize),
+        q: Source<'_>,
         first: usize,
         count: usize,
     ) {
@@ -295,7 +296,7 @@ impl<'a> Tile<'a> {
             Rows::Successive(first, count),
             (self.dim, tile_columns::<S>()),
         );
-        pack_strips::<S, D>(simd, q, rows, dims, self.rounded, self.queries);
+        pack_strips::<S, D>(simd, q, rows, dims, self.room, self.queries);
         if let Some(dropout) = self.dropout {
             for (i, name) in self.names[..count].iter_mut().enumerate() {
                 *name = dropout.name(first + i);

@@ -22,6 +22,8 @@ pub use dropout::AttentionDropout;
 pub use forward::attention;
 pub use mask::{BlockPlan, Mask, RelativeBias};
 
+use crate::RotaryTable;
+
 /// Rows of values inside a wider buffer: row `t` starts at `t · stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Strided<'a, F = f32> {
@@ -80,12 +82,14 @@ pub struct AttentionInputs<'a, F = f32> {
     pub mask: &'a Mask,
     /// What is added to scores.
     pub bias: Option<RelativeBias<'a, F>>,
+    /// By what queries and keys are turned for their places (RoPE), as they are read.
+    pub rotary: Option<&'a RotaryTable>,
     /// The heads.
     pub shape: AttentionShape,
 }
 
 impl<'a, F> AttentionInputs<'a, F> {
-    /// Sequences that attend to themselves, without a bias.
+    /// Sequences that attend to themselves, without a bias and not turned.
     pub fn of_sequences(
         [q, k, v]: [Strided<'a, F>; 3],
         segments: Segments<'a>,
@@ -100,6 +104,7 @@ impl<'a, F> AttentionInputs<'a, F> {
             keys: segments,
             mask,
             bias: None,
+            rotary: None,
             shape,
         }
     }
@@ -112,8 +117,8 @@ impl<'a, F> AttentionInputs<'a, F> {
     }
 
     /// # Panics
-    /// When a buffer is shorter than the sequences say, offsets do not ascend, the scale is not above 0, or the mask or bias does
-    /// not fit.
+    /// When a buffer is shorter than the sequences say, offsets do not ascend, the scale is not above 0, or the mask, bias or table
+    /// of turns does not fit.
     fn check(&self)
     where
         F: Copy,
@@ -130,7 +135,8 @@ impl<'a, F> AttentionInputs<'a, F> {
             "queries and keys of as many sequences"
         );
         assert!(
-            queries == keys || (*self.mask == Mask::Full && self.bias.is_none()),
+            queries == keys
+                || (*self.mask == Mask::Full && self.bias.is_none() && self.rotary.is_none()),
             "queries without a place among the keys see all of them"
         );
         if let Err(wrong) = self.mask.check(keys, shape.heads) {
@@ -139,6 +145,12 @@ impl<'a, F> AttentionInputs<'a, F> {
         if let Some(bias) = &self.bias {
             let len = shape.heads * (2 * bias.reach + 1);
             assert_eq!(bias.values.len(), len, "the bias is [H, 2·reach + 1]");
+        }
+        if let Some(table) = self.rotary {
+            assert_eq!(table.head_dim(), shape.head_dim, "turns of the heads");
+            let longest = self.keys.ranges().map(|range| range.len()).max();
+            let longest = longest.unwrap_or(0);
+            assert!(longest <= table.places(), "turns for {longest} places");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{Dropout, Exec, Isa, PackedFormat};
+use crate::{Dropout, Exec, Isa, PackedFormat, RotaryTable, rope};
 
 struct Random(u64);
 
@@ -190,6 +190,7 @@ fn each_case(mut with: impl FnMut(AttentionInputs<'_>, &str, &mut Random)) {
                     keys: segments,
                     mask,
                     bias,
+                    rotary: None,
                     shape,
                 };
                 let name = format!("{lengths:?}, {mask:?}, a bias: {}", bias.is_some());
@@ -325,6 +326,56 @@ fn gradients_under_every_mask_agree_with_the_reference() {
 }
 
 #[test]
+fn turned_as_they_are_read_is_turned_before() {
+    let precisions = [
+        PackedFormat::F32Strict,
+        PackedFormat::F32,
+        PackedFormat::Bf16,
+    ];
+    each_case(|inputs, name, random| {
+        let AttentionShape {
+            heads, head_dim, ..
+        } = inputs.shape;
+        if !head_dim.is_multiple_of(2) {
+            return;
+        }
+        let (width, tokens) = (heads * head_dim, inputs.keys.tokens());
+        let table = RotaryTable::new(420, head_dim, 100.0);
+        let turning = AttentionInputs {
+            rotary: Some(&table),
+            ..inputs
+        };
+        compare_gradients(turning, None, name, random);
+        for isa in Isa::available() {
+            let exec = Exec::with_isa(isa, 2);
+            let mut qkv = inputs.q.data.to_vec();
+            rope(
+                &exec,
+                &mut qkv,
+                3 * width,
+                inputs.keys,
+                2 * heads,
+                &table,
+                false,
+            );
+            let [q, k, v] = [0, 1, 2].map(|i| Strided {
+                data: &qkv[i * width..],
+                stride: 3 * width,
+            });
+            let before = AttentionInputs { q, k, v, ..inputs };
+            for precision in precisions {
+                let run = |inputs| {
+                    let mut out = vec![f32::NAN; tokens * width];
+                    attention(&exec, precision, inputs, None, &mut out, None);
+                    out
+                };
+                assert!(run(turning) == run(before), "{isa}, {name}, {precision:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn queries_of_their_own_see_all_keys() {
     let mut random = Random(77);
     let (shape, keys) = (
@@ -356,6 +407,7 @@ fn queries_of_their_own_see_all_keys() {
         keys: Segments { cu_seqlens: &keys },
         mask: &Mask::Full,
         bias: None,
+        rotary: None,
         shape,
     };
     let (mut expected, mut found) = (vec![0.0; 50], vec![0.0; 50]);

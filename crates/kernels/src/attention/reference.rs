@@ -1,7 +1,8 @@
 //! Attention one value at a time, in f64.
 
 use super::{AttentionDropout, AttentionInputs, AttentionShape, Strided};
-use crate::Float;
+use crate::rope::reference::rope;
+use crate::{Float, RotaryTable};
 
 /// [`attention`](crate::attention()), one value at a time.
 pub fn attention<F: Float>(
@@ -9,6 +10,10 @@ pub fn attention<F: Float>(
     dropout: Option<&AttentionDropout<'_>>,
     out: &mut [F],
 ) {
+    if let Some(table) = inputs.rotary {
+        let [q, k] = turned(&inputs, table);
+        return attention(unturned(inputs, &q, &k), dropout, out);
+    }
     let AttentionInputs { v, shape, .. } = inputs;
     let width = shape.heads * shape.head_dim;
     each_query(inputs, dropout, |t, head, keys| {
@@ -44,6 +49,22 @@ pub fn attention_backward<F: Float>(
     dropout: Option<&AttentionDropout<'_>>,
     dout: &[F],
 ) -> MaskedGradients<F> {
+    if let Some(table) = inputs.rotary {
+        let [q, k] = turned(&inputs, table);
+        let mut found = attention_backward(unturned(inputs, &q, &k), dropout, dout);
+        let (segments, heads) = (inputs.keys, inputs.shape.heads);
+        for gradient in [&mut found.q, &mut found.k] {
+            rope(
+                gradient,
+                heads * inputs.shape.head_dim,
+                segments,
+                heads,
+                table,
+                true,
+            );
+        }
+        return found;
+    }
     let AttentionInputs { q, k, v, shape, .. } = inputs;
     let width = shape.heads * shape.head_dim;
     let scale = f64::from(shape.scale);
@@ -81,6 +102,35 @@ pub fn attention_backward<F: Float>(
         k: narrow(dk),
         v: narrow(dv),
         bias: narrow(dbias),
+    }
+}
+
+/// Queries and keys by themselves, turned: `[T, H·D]` each.
+fn turned<F: Float>(inputs: &AttentionInputs<'_, F>, table: &RotaryTable) -> [Vec<F>; 2] {
+    let AttentionShape {
+        heads, head_dim, ..
+    } = inputs.shape;
+    let width = heads * head_dim;
+    [inputs.q, inputs.k].map(|of| {
+        let rows = (0..inputs.keys.tokens()).map(|t| &of.data[t * of.stride..][..width]);
+        let mut values: Vec<F> = rows.flatten().copied().collect();
+        rope(&mut values, width, inputs.keys, heads, table, false);
+        values
+    })
+}
+
+/// The inputs with queries and keys that are turned already.
+fn unturned<'a, F>(
+    inputs: AttentionInputs<'a, F>,
+    q: &'a [F],
+    k: &'a [F],
+) -> AttentionInputs<'a, F> {
+    let stride = inputs.shape.heads * inputs.shape.head_dim;
+    AttentionInputs {
+        q: Strided { data: q, stride },
+        k: Strided { data: k, stride },
+        rotary: None,
+        ..inputs
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::layout::DEAD;
 use super::{Strided, row};
+use crate::RotaryTable;
 use crate::bf16::pair_row;
 use crate::gemm::pack::pack_strip;
 use crate::gemm::tile::Dot;
@@ -61,18 +62,67 @@ impl Rows<'_> {
     }
 }
 
-/// Lays out rows in strips of `width` rows, `[strip][words of D][width]`, zero where there is no row. `rounded` has room for a
-/// strip of pairs.
+/// A head's rows of a matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) of: Strided<'a>,
+    /// The head's first column.
+    pub(super) column: usize,
+    /// By what rows are turned for their places, and the row of the sequence's first token.
+    pub(super) turns: Option<(&'a RotaryTable, usize)>,
+}
+
+impl<'a> Source<'a> {
+    /// Rows as they are.
+    pub(super) fn plain(of: Strided<'a>, column: usize) -> Self {
+        Self {
+            of,
+            column,
+            turns: None,
+        }
+    }
+
+    /// Row `t`, not turned, and all that follows.
+    #[inline(always)]
+    fn row(&self, t: usize) -> &'a [f32] {
+        row(self.of, self.column, t)
+    }
+
+    /// Row `t` of `dim` values, with room for one that is turned.
+    #[inline(always)]
+    pub(super) fn read<'b>(&self, t: usize, dim: usize, room: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let values = &self.row(t)[..dim];
+        match self.turns {
+            None => values,
+            Some((table, start)) => {
+                table.turn(t - start, values, room);
+                &room[..dim]
+            }
+        }
+    }
+}
+
+/// Room that [`pack_strips`] and [`copy_rows`] need.
+pub(super) const fn room(dim: usize, width: usize) -> usize {
+    // Rows that are turned, at least two, and pairs.
+    width * dim + width * dim.div_ceil(2)
+}
+
+/// Lays out rows in strips of `width` rows, `[strip][words of D][width]`, zero where there is no row.
 #[inline(always)]
 pub(super) fn pack_strips<S: Simd, D: Dot>(
     simd: S,
-    (of, column): (Strided<'_>, usize),
+    of: Source<'_>,
     rows: Rows<'_>,
     (dim, width): (usize, usize),
-    rounded: &mut [f32],
+    room: &mut [f32],
     strips: &mut [f32],
 ) {
     let words = dim.div_ceil(D::VALUES);
+    let (turned, rounded) = room.split_at_mut(width * dim);
     let firsts = (0..rows.len()).step_by(width);
     for (first, strip) in firsts.zip(strips.chunks_exact_mut(words * width)) {
         let count = width.min(rows.len() - first);
@@ -83,18 +133,25 @@ pub(super) fn pack_strips<S: Simd, D: Dot>(
         if const { D::VALUES == 2 } {
             for (r, to) in rounded.chunks_exact_mut(words).take(count).enumerate() {
                 match rows.at(first + r) {
-                    Some(t) => pair_row(simd, &row(of, column, t)[..dim], to),
+                    Some(t) => pair_row(simd, of.read(t, dim, turned), to),
                     None => to.fill(0.0),
                 }
             }
             simd.vectorize(Pack::new((rounded, words), count, strip, width));
-        } else if let Some(t) = together {
-            let from = (row(of, column, t), of.stride);
-            simd.vectorize(Pack::new(from, count, strip, width));
+        } else if let (Some(t), None) = (together, of.turns) {
+            simd.vectorize(Pack::new((of.row(t), of.of.stride), count, strip, width));
+        } else if of.turns.is_some() {
+            for (r, to) in turned.chunks_exact_mut(dim).take(count).enumerate() {
+                match rows.at(first + r) {
+                    Some(t) => _ = of.read(t, dim, to),
+                    None => to.fill(0.0),
+                }
+            }
+            simd.vectorize(Pack::new((turned, dim), count, strip, width));
         } else {
             for r in 0..count {
                 if let Some(t) = rows.at(first + r) {
-                    pack_strip(simd, row(of, column, t), of.stride, 1, strip, width, r);
+                    pack_strip(simd, of.row(t), of.of.stride, 1, strip, width, r);
                 }
             }
         }
@@ -105,28 +162,32 @@ pub(super) fn pack_strips<S: Simd, D: Dot>(
 #[inline(always)]
 pub(super) fn copy_rows<S: Simd, D: Dot>(
     simd: S,
-    (of, column): (Strided<'_>, usize),
+    of: Source<'_>,
     rows: Rows<'_>,
     dim: usize,
+    room: &mut [f32],
     to: &mut [f32],
 ) {
     let padded = dim.next_multiple_of(S::LANES);
+    let (one, other) = room.split_at_mut(dim);
     let to = to.chunks_exact_mut(padded);
     for (i, to) in (0..rows.len().div_ceil(D::VALUES)).zip(to) {
-        let part = |i: usize| match rows.at(i) {
-            Some(t) => &row(of, column, t)[..dim],
+        let first = match rows.at(D::VALUES * i) {
+            Some(t) => of.read(t, dim, one),
             None => &[],
         };
         if const { D::VALUES == 2 } {
-            let (first, second) = (part(2 * i), part(2 * i + 1));
+            let second = match rows.at(2 * i + 1) {
+                Some(t) => of.read(t, dim, other),
+                None => &[],
+            };
             for at in (0..padded).step_by(S::LANES) {
                 let pair = simd.pair_bf16(lanes(simd, first, at), lanes(simd, second, at));
                 simd.store(&mut to[at..], pair);
             }
         } else {
-            let from = part(i);
-            copy(simd, from, &mut to[..from.len()]);
-            to[from.len()..].fill(0.0);
+            copy(simd, first, &mut to[..first.len()]);
+            to[first.len()..].fill(0.0);
         }
     }
 }

@@ -12,8 +12,8 @@ pub struct RotaryTable {
     /// Width of a head (D).
     pub(crate) head_dim: usize,
     pub(crate) theta: f64,
-    /// `[place][D/2]`, cosine and sine.
-    turns: Vec<[f32; 2]>,
+    /// `[place]`: D/2 cosines, then D/2 sines.
+    turns: Vec<f32>,
 }
 
 impl RotaryTable {
@@ -23,12 +23,13 @@ impl RotaryTable {
     /// When the width is odd.
     pub fn new(places: usize, head_dim: usize, theta: f64) -> Self {
         assert!(head_dim.is_multiple_of(2), "halves of {head_dim} values");
+        let angles = |place| (0..head_dim / 2).map(move |t| angle(place, t, head_dim, theta));
         let turns = (0..places)
-            .flat_map(|place| (0..head_dim / 2).map(move |t| (place, t)))
-            .map(|(place, t)| {
-                let (sin, cos) = angle(place, t, head_dim, theta).sin_cos();
-                [cos as f32, sin as f32]
+            .flat_map(|place| {
+                let cosines = angles(place).map(f64::cos);
+                cosines.chain(angles(place).map(f64::sin))
             })
+            .map(|value| value as f32)
             .collect();
         Self {
             head_dim,
@@ -44,7 +45,40 @@ impl RotaryTable {
 
     /// Number of places.
     pub fn places(&self) -> usize {
-        self.turns.len() / (self.head_dim / 2).max(1)
+        self.turns.len() / self.head_dim.max(1)
+    }
+
+    /// The cosines and sines of a place.
+    #[inline(always)]
+    fn at(&self, place: usize) -> (&[f32], &[f32]) {
+        let turns = &self.turns[place * self.head_dim..][..self.head_dim];
+        turns.split_at(self.head_dim / 2)
+    }
+
+    /// Writes a head's values at a place, turned.
+    #[inline(always)]
+    pub(crate) fn turn(&self, place: usize, from: &[f32], to: &mut [f32]) {
+        let (cos, sin) = self.at(place);
+        let half = cos.len();
+        let (low, high) = (&from[..half], &from[half..2 * half]);
+        let (to_low, to_high) = to[..2 * half].split_at_mut(half);
+        for t in 0..half {
+            to_low[t] = low[t] * cos[t] - high[t] * sin[t];
+            to_high[t] = high[t] * cos[t] + low[t] * sin[t];
+        }
+    }
+
+    /// Turns a head's values, or gradients, at a place back.
+    #[inline(always)]
+    pub(crate) fn turn_back(&self, place: usize, values: &mut [f32]) {
+        let (cos, sin) = self.at(place);
+        let half = cos.len();
+        let (low, high) = values[..2 * half].split_at_mut(half);
+        for t in 0..half {
+            let (x, y) = (low[t], high[t]);
+            low[t] = x * cos[t] + y * sin[t];
+            high[t] = y * cos[t] - x * sin[t];
+        }
     }
 }
 
@@ -81,21 +115,19 @@ pub fn rope(
     if data.is_empty() || dim == 0 {
         return;
     }
-    let half = dim / 2;
-    let sign = if back { -1.0 } else { 1.0 };
     let shared = crate::exec::SharedMut::new(data);
     exec.parallel(tokens.div_ceil(ROWS), |task| {
         let first = task * ROWS;
+        let mut from = vec![0.0; dim];
         for (t, &place) in (first..).zip(&places[first..tokens.min(first + ROWS)]) {
             // SAFETY: tasks have different rows, and each is in one slice at a time.
             let row = unsafe { shared.slice(t * stride..t * stride + heads * dim) };
-            let turns = &table.turns[place * half..][..half];
             for head in row.chunks_exact_mut(dim) {
-                let (low, high) = head.split_at_mut(half);
-                for ((a, b), [cos, sin]) in low.iter_mut().zip(high).zip(turns) {
-                    let (x, y, sin) = (*a, *b, sign * sin);
-                    *a = x * cos - y * sin;
-                    *b = y * cos + x * sin;
+                if !back {
+                    from.copy_from_slice(head);
+                    table.turn(place, &from, head);
+                } else {
+                    table.turn_back(place, head);
                 }
             }
         }

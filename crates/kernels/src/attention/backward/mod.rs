@@ -21,14 +21,14 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dropout::AttentionDropout;
-use super::rows::{Rows, copy_rows, pack_strips};
+use super::rows::{Rows, Source, copy_rows, pack_strips, room};
 use super::{AttentionInputs, AttentionShape, Strided};
-use crate::Exec;
 use crate::buffer::AlignedFloats;
 use crate::exec::SharedMut;
 use crate::gemm::PackedFormat;
 use crate::gemm::tile::{Bf16Pair, Dot, F32Word, tile_columns, tile_rows};
 use crate::simd::{Kernel, Simd};
+use crate::{Exec, RotaryTable};
 use blocks::Blocks;
 use pattern::SharedRows;
 
@@ -142,6 +142,7 @@ pub fn attention_backward(
                 q,
                 k,
                 v,
+                rotary: inputs.rotary,
                 kept,
                 dout,
                 rows: sequences[task / shape.heads].clone(),
@@ -195,7 +196,9 @@ struct Scratch {
     factors: AlignedFloats,
     /// A strip turned: `[query][rows]`.
     strip: AlignedFloats,
-    /// Rows of pairs before they are turned, and a panel's gradients of scores as pairs of keys.
+    /// Rows before they are laid out.
+    room: AlignedFloats,
+    /// A strip of pairs before it is turned, and a panel's gradients of scores as pairs of keys.
     rounded: AlignedFloats,
     paired: AlignedFloats,
 }
@@ -205,6 +208,7 @@ struct Head<'a> {
     q: Strided<'a>,
     k: Strided<'a>,
     v: Strided<'a>,
+    rotary: Option<&'a RotaryTable>,
     kept: AttentionKept<'a>,
     dout: &'a [f32],
     rows: Range<usize>,
@@ -236,9 +240,12 @@ impl<D: Dot> Kernel for Dense<'_, D> {
             data: head.dout,
             stride: head.shape.heads * dim,
         };
-        let (q, k, v) = ((head.q, column), (head.k, column), (head.v, column));
+        let turns = head.rotary.map(|table| (table, first));
+        let turned = |of| Source { of, column, turns };
+        let (k, v) = (turned(head.k), Source::plain(head.v, column));
         scratch.pack_keys::<S, D>(simd, (k, v), rows, count, dim);
-        scratch.pack_queries::<S, D>(simd, (q, (dout, column)), rows, count, dim);
+        let (q, dout) = (turned(head.q), Source::plain(dout, column));
+        scratch.pack_queries::<S, D>(simd, (q, dout), rows, count, dim);
         let statistics = Statistics {
             kept: head.kept,
             dout: head.dout,
@@ -264,12 +271,20 @@ impl<D: Dot> Kernel for Dense<'_, D> {
                 blocks.add(simd, key..key + keys, query..count.min(query + BLOCK));
             }
             for t in 0..keys {
-                write(1, key + t, &blocks.dk[t * padded..]);
+                let dk = &mut blocks.dk[t * padded..][..dim];
+                if let Some(table) = head.rotary {
+                    table.turn_back(key + t, dk);
+                }
+                write(1, key + t, dk);
                 write(2, key + t, &blocks.dv[t * padded..]);
             }
         }
         for t in 0..count {
-            write(0, t, &blocks.dq[t * padded..]);
+            let dq = &mut blocks.dq[t * padded..][..dim];
+            if let Some(table) = head.rotary {
+                table.turn_back(t, dq);
+            }
+            write(0, t, dq);
         }
     }
 }
@@ -282,30 +297,27 @@ struct Statistics<'a> {
     head: usize,
 }
 
-/// A matrix and the column of a head in it.
-type Part<'a> = (Strided<'a>, usize);
-
 impl Scratch {
     /// Lays out keys and values.
     #[inline(always)]
     fn pack_keys<S: Simd, D: Dot>(
         &mut self,
         simd: S,
-        (k, v): (Part<'_>, Part<'_>),
+        (k, v): (Source<'_>, Source<'_>),
         rows: Rows<'_>,
         count: usize,
         dim: usize,
     ) {
         let (height, words) = (tile_rows::<S>(), dim.div_ceil(D::VALUES));
         let padded = dim.next_multiple_of(S::LANES);
-        let rounded = self.rounded.at_least(tile_columns::<S>() * words);
+        let room = self.room.at_least(room(dim, tile_columns::<S>()));
         let len = count.div_ceil(height) * words * height;
         let strips = self.key_strips.at_least(len);
-        pack_strips::<S, D>(simd, k, rows, (dim, height), rounded, strips);
+        pack_strips::<S, D>(simd, k, rows, (dim, height), room, strips);
         let strips = self.value_strips.at_least(len);
-        pack_strips::<S, D>(simd, v, rows, (dim, height), rounded, strips);
+        pack_strips::<S, D>(simd, v, rows, (dim, height), room, strips);
         let key_rows = (self.key_rows).at_least(count.div_ceil(D::VALUES) * padded);
-        copy_rows::<S, D>(simd, k, rows, dim, key_rows);
+        copy_rows::<S, D>(simd, k, rows, dim, room, key_rows);
     }
 
     /// Lays out queries and gradients of the output.
@@ -313,22 +325,22 @@ impl Scratch {
     fn pack_queries<S: Simd, D: Dot>(
         &mut self,
         simd: S,
-        (q, dout): (Part<'_>, Part<'_>),
+        (q, dout): (Source<'_>, Source<'_>),
         rows: Rows<'_>,
         count: usize,
         dim: usize,
     ) {
         let (width, words) = (tile_columns::<S>(), dim.div_ceil(D::VALUES));
         let padded = dim.next_multiple_of(S::LANES);
-        let rounded = self.rounded.at_least(width * words);
+        let room = self.room.at_least(room(dim, width));
         for (of, panels, copies) in [
             (q, &mut self.query_panels, &mut self.query_rows),
             (dout, &mut self.dout_panels, &mut self.dout_rows),
         ] {
             let panels = panels.at_least(count.div_ceil(width) * words * width);
-            pack_strips::<S, D>(simd, of, rows, (dim, width), rounded, panels);
+            pack_strips::<S, D>(simd, of, rows, (dim, width), room, panels);
             let copies = copies.at_least(count.div_ceil(D::VALUES) * padded);
-            copy_rows::<S, D>(simd, of, rows, dim, copies);
+            copy_rows::<S, D>(simd, of, rows, dim, room, copies);
         }
     }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::super::dropout::AttentionDropout;
 use super::super::layout::{Chunk, DEAD, Rule, Slots, chunks};
-use super::super::rows::Rows;
+use super::super::rows::{Rows, Source};
 use super::super::{AttentionInputs, Strided, reference::MaskedGradients};
 use super::blocks::Blocks;
 use super::{AttentionKept, BLOCK, Scratch, Statistics};
@@ -184,7 +184,11 @@ impl<D: Dot> Kernel for Task<'_, D> {
             heads: inputs.shape.heads,
             head: head.head,
         };
-        let (q, k, v) = ((inputs.q, column), (inputs.k, column), (inputs.v, column));
+        // The sequence's first row is that of its keys.
+        let turns = inputs.rotary.map(|table| (table, head.keys.start));
+        let turned = |of| Source { of, column, turns };
+        let (k, v) = (turned(inputs.k), Source::plain(inputs.v, column));
+        let (q, dout) = (turned(inputs.q), Source::plain(dout, column));
         // SAFETY: tasks have different rows or heads, and each part of a row is in one slice at a time.
         let write = |which: usize, row: usize, from: &[f32]| unsafe {
             let to = head.to[which];
@@ -205,7 +209,7 @@ impl<D: Dot> Kernel for Task<'_, D> {
             let rows = Rows::Slots(chunk.keys.start, keys);
             scratch.pack_keys::<S, D>(simd, (k, v), rows, keys.len(), dim);
             let rows = Rows::of(&chunk.queries);
-            scratch.pack_queries::<S, D>(simd, (q, (dout, column)), rows, count, dim);
+            scratch.pack_queries::<S, D>(simd, (q, dout), rows, count, dim);
             scratch.take_statistics(simd, &statistics, start, count, dim);
             let mut blocks = Blocks::<D>::new(simd, scratch, count, dim, head.dropout);
             blocks.head = head.head;
@@ -233,11 +237,19 @@ impl<D: Dot> Kernel for Task<'_, D> {
                 }
             }
             for t in 0..count {
-                write(0, start + t, &blocks.dq[t * padded..]);
+                let dq = &mut blocks.dq[t * padded..][..dim];
+                if let Some(table) = inputs.rotary {
+                    table.turn_back(chunk.place + t, dq);
+                }
+                write(0, start + t, dq);
             }
         }
         for (t, row) in head.keys.enumerate() {
-            write(1, row, &dk[t * padded..]);
+            let dk = &mut dk[t * padded..][..dim];
+            if let Some(table) = inputs.rotary {
+                table.turn_back(t, dk);
+            }
+            write(1, row, dk);
             write(2, row, &dv[t * padded..]);
         }
     }

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use super::super::AttentionInputs;
 use super::super::dropout::{AttentionDropout, SlotFactors};
 use super::super::layout::{Chunk, Rule, Slots, chunks};
-use super::super::rows::Rows;
+use super::super::rows::{Rows, Source};
 use super::{BLOCK_KEYS, Place, Scratch, TASK_QUERIES, Tile};
 use crate::Exec;
 use crate::exec::SharedMut;
@@ -92,14 +92,16 @@ impl<D: Dot> Kernel for Task<'_, D> {
         };
         let slots = &rule.slots.keys[..];
         let rows = Rows::Slots(chunk.keys.start, slots);
-        let (k, v) = ((inputs.k, column), (inputs.v, column));
+        let turns = inputs.rotary.map(|table| (table, chunk.keys.start));
+        let turned = |of| Source { of, column, turns };
+        let (k, v) = (turned(inputs.k), Source::plain(inputs.v, column));
         let mut tile = Tile::new::<S, D>(simd, part.scratch, (k, v, rows, slots.len()), dim);
         tile.scale = inputs.shape.scale;
         tile.head = part.head;
         tile.dropout = part.dropout;
         for first in chunk.queries.clone().step_by(columns) {
             let count = columns.min(chunk.queries.end - first);
-            tile.take_queries::<S, D>(simd, (inputs.q, column), first, count);
+            tile.take_queries::<S, D>(simd, turned(inputs.q), first, count);
             let walk = Walk {
                 rule: &rule,
                 place: chunk.place + first - chunk.queries.start,

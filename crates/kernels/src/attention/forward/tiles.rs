@@ -10,7 +10,7 @@ use super::{Head, Scratch};
 use crate::amx::{
     Amx, BLOCK, Bf16, BlockSums, Halves, ROW_BYTES, TILE_BYTES, TILE_ROWS, TileKernel, Tiles,
 };
-use crate::attention::{Strided, row};
+use crate::attention::rows::Source;
 use crate::gemm::PackedFormat;
 use crate::gemm::amx::{Float, PackTiles, turn};
 use crate::simd::{Kernel, Simd, copy};
@@ -49,7 +49,6 @@ impl<O: Float> TileKernel for OnTiles<'_, O> {
         let head = self.head;
         let scratch = &mut *head.scratch;
         let dim = head.shape.head_dim;
-        let column = head.head * dim;
         let keys = head.keys.len();
         let step = O::STEP_BYTES / size_of::<f32>();
         let (depth, blocks) = (dim.div_ceil(O::STEP), keys.div_ceil(BLOCK));
@@ -63,7 +62,8 @@ impl<O: Float> TileKernel for OnTiles<'_, O> {
             if count < BLOCK {
                 rows.fill(0.0);
             }
-            pack_rows::<S, O>(simd, head.k, (first, column), (count, dim), rows);
+            let room = scratch.room.at_least(dim);
+            pack_rows::<S, O>(simd, head.k, first, (count, dim), (rows, room));
             let turned = &mut scratch.keys.at_least(blocks * depth * step)[block * depth * step..];
             for (from, to) in rows
                 .chunks_exact(TILE_WORDS)
@@ -83,7 +83,8 @@ impl<O: Float> TileKernel for OnTiles<'_, O> {
                     rows.fill(0.0);
                 }
                 for (r, to) in rows.chunks_exact_mut(BLOCK).take(count).enumerate() {
-                    let from = row(head.v, column + panel * BLOCK, first + r);
+                    // Values are not turned.
+                    let from = &head.v.read(first + r, dim, &mut [])[panel * BLOCK..];
                     copy(simd, &from[..columns], &mut to[..columns]);
                 }
                 let to = scratch.values.at_least(panels * blocks * step);
@@ -114,9 +115,9 @@ impl<O: Float> TileKernel for OnTiles<'_, O> {
         };
         for first in head.queries.clone().step_by(BLOCK) {
             block.count = BLOCK.min(head.queries.end - first);
-            let at = (first, column);
-            let queries = &mut *block.scratch.queries;
-            pack_rows::<S, O>(simd, head.q, at, (block.count, dim), queries);
+            let room = block.scratch.room.at_least(dim);
+            let to = (&mut *block.scratch.queries, room);
+            pack_rows::<S, O>(simd, head.q, first, (block.count, dim), to);
             block.run::<S, O>(tiles, simd);
             for r in 0..block.count {
                 let at = ((first + r) * head.shape.heads + head.head) * dim;
@@ -129,20 +130,20 @@ impl<O: Float> TileKernel for OnTiles<'_, O> {
     }
 }
 
-/// Packs `count` rows of `dim` values of a head, the first at row and column `at`, into a strip.
+/// Packs `count` rows of `dim` values of a head, from row `first` on, into a strip; there is room for a row.
 #[inline(always)]
 fn pack_rows<S: Simd, O: Float>(
     simd: S,
-    from: Strided<'_>,
-    (first, column): (usize, usize),
+    from: Source<'_>,
+    first: usize,
     (count, dim): (usize, usize),
-    strip: &mut [f32],
+    (strip, room): (&mut [f32], &mut [f32]),
 ) {
     let depth = dim.div_ceil(O::STEP);
     assert!(size_of_val(strip) >= depth * O::STEP_BYTES && count <= BLOCK);
     let to = strip.as_mut_ptr().cast::<u8>();
     for r in 0..count {
-        let values = &row(from, column, first + r)[..dim];
+        let values = from.read(first + r, dim, room);
         let at = r / TILE_ROWS * TILE_BYTES + r % TILE_ROWS * ROW_BYTES;
         // SAFETY: the strip has all steps of 32 rows.
         unsafe { O::pack(simd, values, to.add(at)) };
