@@ -2,15 +2,19 @@
 """A BERT made a Longformer, taught long texts, and asked for the class of documents of more than 512 tokens: whole, and cut at 512.
 
     cargo build --release -p bertha-cli
-    python recipes/clinical-longformer/run.py --model models/all-MiniLM-L6-v2 --documents DIR --output RUNS [--update]
+    python recipes/clinical-longformer/run.py --model models/all-MiniLM-L6-v2 --documents DIR --sentences FILE --output RUNS [--update]
 
-DIR has a folder of text files for each class, whose names begin with cv and three digits: those below --split train, the others
-judge. That is how the movie reviews of Pang & Lee (2004, "polarity dataset v2.0") come: `python -m nltk.downloader
+DIR has a folder of text files for each of two classes, whose names begin with cv and three digits: those below --split train, the
+others judge. That is how the movie reviews of Pang & Lee (2004, "polarity dataset v2.0") come: `python -m nltk.downloader
 movie_reviews`, CC BY 4.0. All below --split, short ones too, are read by the masked language model.
+
+FILE is a table of sentences of the same two classes (columns sentence and label, 0 and 1 in the order of DIR's names), SST-2's
+train.tsv for one: some hundred long documents alone do not teach so small a model what praise is.
 """
 
 import argparse
 import json
+import random
 import statistics
 import sys
 from pathlib import Path
@@ -21,12 +25,13 @@ from recipe import BERTHA, put_table, run
 
 CUT = 512
 WHOLE = 4096
+SENTENCES = 16_000
 # Arm: what the table calls it, which model of the recipe it starts from, and the tokens that it reads of a document.
 ARMS = {
-    "whole": ("Longformer, masked LM on long texts, whole documents", "taught", WHOLE),
-    "cut": ("the same, documents cut at 512 tokens", "taught", CUT),
-    "untaught": ("Longformer as converted, whole documents", "converted", WHOLE),
-    "bert": ("the BERT it was made of, documents cut at 512 tokens", "given", CUT),
+    "whole": ("Longformer, taught by masked LM on long texts; whole documents", "taught", WHOLE),
+    "cut": ("the same; documents cut at 512 tokens", "taught", CUT),
+    "bert": ("the BERT that it was made of; documents cut at 512 tokens", "given", CUT),
+    "untaught": ("Longformer as converted; whole documents", "converted", WHOLE),
 }
 
 
@@ -34,15 +39,21 @@ def prepare(options, data):
     """train.tsv and dev.tsv of documents longer than the cut, texts.txt of all that may be trained on; how many, how long."""
     documents = {"train": [], "dev": []}
     texts = []
-    for kind in sorted(path for path in options.documents.iterdir() if path.is_dir()):
+    kinds = sorted(path for path in options.documents.iterdir() if path.is_dir())
+    for label, kind in enumerate(kinds):
         for path in sorted(kind.glob("cv*.txt")):
             text = " ".join(path.read_text().split())
             part = "train" if int(path.name[2:5]) < options.split else "dev"
-            documents[part].append((text, kind.name))
+            documents[part].append((text, label))
             if part == "train":
                 texts.append(text)
     data.mkdir(parents=True, exist_ok=True)
     (data / "texts.txt").write_text("\n\n".join(texts) + "\n")
+    head, *rows = options.sentences.read_text().splitlines()
+    # Of phrases the longer ones, as many as are wanted.
+    rows = [row for row in rows if len(row.split()) >= 8]
+    random.Random(0).shuffle(rows)
+    (data / "sentences.tsv").write_text("\n".join([head] + rows[:SENTENCES]) + "\n")
     found = {}
     for part, rows in documents.items():
         probe = data / "probe.txt"
@@ -73,15 +84,26 @@ def teach(options, data):
     return {"given": options.model, "converted": converted, "taught": taught}
 
 
+def know_sentences(options, data, name, model):
+    """The model once it has learnt the two classes from sentences."""
+    folder = options.output / f"{name}-sentences"
+    if not folder.exists():
+        words = ["--task", "classify", "--model", model, "--train", data / "sentences.tsv", "--max-length", 64, "--epochs", 1,
+                 "--batch-size", 32, "--learning-rate", 1e-4, "--warmup-ratio", 0.1, "--output", folder, "-q"]
+        run(options.bertha, "finetune", *words, *machine(options))
+    return folder
+
+
 def machine(options):
     return ["--precision", options.precision, "--threads", options.threads, "--save-steps", 0]
 
 
 def score(options, data, models, arm, seed):
-    _, model, length = ARMS[arm]
+    _, name, length = ARMS[arm]
+    model = know_sentences(options, data, name, models[name])
     folder = options.output / f"{arm}-{seed}"
-    words = ["--task", "classify", "--model", models[model], "--train", data / "train.tsv",
-             "--max-length", length, "--epochs", options.epochs, "--batch-size", 8, "--learning-rate", 1e-4, "--warmup-ratio", 0.1,
+    words = ["--task", "classify", "--model", model, "--train", data / "train.tsv",
+             "--max-length", length, "--epochs", options.epochs, "--batch-size", 8, "--learning-rate", 5e-5, "--warmup-ratio", 0.1,
              "--seed", seed, "--output", folder, "--resume", "-q"]
     trained = run(options.bertha, "finetune", *words, *machine(options))[-1]
     words = ["--task", "classify", "--model", folder, "--data", data / "dev.tsv", "--max-length", length, "-q"]
@@ -109,6 +131,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a BERT")
     parser.add_argument("--documents", type=Path, required=True)
+    parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--bertha", type=Path, default=BERTHA)
     parser.add_argument("--split", type=int, default=500)

@@ -2,8 +2,12 @@
 
 use bertha_autograd::{Precision, Session, Var, ops};
 use bertha_kernels::Activation;
+use bertha_tensor::{DType, Tensor};
 
 use crate::{Linear, NnError};
+
+/// Values between the layers in a part: 1,024 rows of BERT-base.
+const INNER_VALUES: usize = 1024 * 3072;
 
 /// `dropout(down(act(up(x)))) + residual`, or gated, `dropout(down(act(a)·b)) + residual` of `[a|b] = up(x)`
 /// (Shazeer 2020, <https://arxiv.org/abs/2002.05202>).
@@ -50,6 +54,46 @@ impl FeedForward {
     /// # Errors
     /// When `x` has another width, or a gated block's layer up an odd one.
     pub fn forward(&self, session: &Session, x: &Var, residual: &Var) -> Result<Var, NnError> {
+        match self.forward_in_parts(session, x, residual)? {
+            Some(y) => Ok(y),
+            None => self.forward_whole(session, x, residual),
+        }
+    }
+
+    /// For inference over many rows, some at a time, which gives the same bits: what lies between the layers is the widest of a
+    /// pass, and then neither takes memory by the length of a text nor leaves the caches. Nothing where rows are few.
+    fn forward_in_parts(
+        &self,
+        session: &Session,
+        x: &Var,
+        residual: &Var,
+    ) -> Result<Option<Var>, NnError> {
+        let learns = session.is_training() || session.checkpoints() || session.is_observed();
+        let tracked = x.is_tracked() || residual.is_tracked();
+        let [rows, width] = *residual.shape() else {
+            return Ok(None);
+        };
+        let most = (INNER_VALUES / self.up.outputs().max(1)).max(256);
+        let f32s = [x, residual].map(|of| of.dtype() == DType::F32);
+        if learns || tracked || f32s != [true; 2] || 2 * rows <= 3 * most {
+            return Ok(None);
+        }
+        let mut all = Tensor::scratch_in(session.pool(), DType::F32, residual.shape())?;
+        for first in (0..rows).step_by(most) {
+            let end = rows.min(first + most);
+            let part = |of: &Var| of.tensor().slice(0, first..end).map(Var::constant);
+            let y = self.forward_whole(session, &part(x)?, &part(residual)?)?;
+            // By its weights.
+            if y.is_tracked() {
+                return Ok(None);
+            }
+            let values = all.as_mut_slice::<f32>()?;
+            values[first * width..end * width].copy_from_slice(y.tensor().as_slice()?);
+        }
+        Ok(Some(Var::constant(all)))
+    }
+
+    fn forward_whole(&self, session: &Session, x: &Var, residual: &Var) -> Result<Var, NnError> {
         if !self.gated
             && let Some(y) = self
                 .up
