@@ -137,7 +137,7 @@ def main():
     parser.add_argument("--split", type=int, default=500)
     parser.add_argument("--attention-window", type=int, default=256)
     parser.add_argument("--language-epochs", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
