@@ -67,7 +67,8 @@ pub(crate) fn pair_row<S: Simd>(simd: S, row: &[f32], words: &mut [f32]) {
         words.len() >= row.len().div_ceil(2),
         "a word for every pair"
     );
-    let whole = row.len() - row.len() % (2 * S::LANES);
+    const { assert!(S::LANES.is_multiple_of(2)) };
+    let whole = row.len() - row.len() % S::LANES;
     for i in (0..whole).step_by(S::LANES) {
         // SAFETY: a word has room for two values, so `words` has for the row's.
         unsafe {

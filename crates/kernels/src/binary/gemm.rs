@@ -73,7 +73,7 @@ pub fn gemm_binary(
                 driver::Panels::Binary(weights),
                 epilogue,
                 None,
-                y,
+                driver::Output::Values(y),
             );
         });
     }

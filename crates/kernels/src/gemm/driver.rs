@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::epilogue::{Exactness, Finish, Place, put_sums};
+use super::epilogue::{Finish, Place, put_sums};
 use super::int8::{Int8Weights, Scaling};
 use super::pack::{Rounded, pack_strip};
 use super::tile::{
@@ -141,6 +141,20 @@ impl<'a> Panels<'a> {
     }
 }
 
+/// What a product is written as.
+pub(crate) enum Output<'a> {
+    /// `[rows, N]`.
+    Values(&'a mut [f32]),
+    /// Two bf16 in a word, `[rows, N/2]`, as another product takes them: of pairs, where N is even, K no longer than a block, and
+    /// the epilogue has no residual.
+    Pairs(&'a mut [f32]),
+}
+
+/// Whether a product of these weights can be written as pairs.
+pub(super) fn gives_pairs(weights: Panels<'_>) -> bool {
+    weights.are_pairs() && weights.words() <= weights.block() && weights.n().is_multiple_of(2)
+}
+
 /// See [`gemm`](super::gemm); `x` is `[rows, words]`.
 pub(crate) fn gemm(
     exec: &Exec,
@@ -149,7 +163,7 @@ pub(crate) fn gemm(
     weights: Panels<'_>,
     epilogue: Epilogue<'_>,
     before: Option<&mut [f32]>,
-    y: &mut [f32],
+    y: Output<'_>,
 ) {
     let isa = weights.isa();
     let plan = isa.run_native(MakePlan {
@@ -158,6 +172,11 @@ pub(crate) fn gemm(
         n: weights.n(),
         words: weights.words(),
     });
+    let (y, pairs) = match y {
+        Output::Values(y) => (y, false),
+        Output::Pairs(y) => (y, true),
+    };
+    debug_assert!(!pairs || (gives_pairs(weights) && epilogue.residual.is_none()));
     let y = SharedMut::new(y);
     let before = before.map(SharedMut::new);
     exec.parallel(plan.row_blocks * plan.groups, |task| {
@@ -173,6 +192,7 @@ pub(crate) fn gemm(
                 expanded,
                 before: before.as_ref(),
                 y: &y,
+                pairs,
             };
             match weights {
                 _ if weights.are_pairs() => {
@@ -260,6 +280,8 @@ struct Task<'a> {
     expanded: &'a mut AlignedFloats,
     before: Option<&'a SharedMut<'a>>,
     y: &'a SharedMut<'a>,
+    /// Whether `y` is of pairs.
+    pairs: bool,
 }
 
 /// A task on words of a kind.
@@ -301,7 +323,7 @@ impl Task<'_> {
         }
         let finish = Finish {
             epilogue: self.epilogue,
-            exactness: Exactness::Full,
+            exactness: D::EXACTNESS,
             earlier: ks.start > 0,
             before: self.before,
             y: self.y,
@@ -322,7 +344,8 @@ impl Task<'_> {
                 let packed = &packed[strip * strip_len..][..strip_len];
                 if rows.len() == tile_rows {
                     for row in rows.clone() {
-                        simd.prefetch(self.y.address(row * n + column));
+                        let at = row * n + column;
+                        simd.prefetch(self.y.address(if self.pairs { at / 2 } else { at }));
                     }
                     let step = if strip % every == 0 { LINE } else { 0 };
                     multiply_whole::<S, D>(simd, packed, values, depth, (next, step), &mut tile);
@@ -354,7 +377,9 @@ impl Task<'_> {
                 let sums = (&tile.0[..], tile_columns);
                 // SAFETY: tasks cover different rows or columns of `y`, and no slice outlives a call.
                 unsafe {
-                    if ks.end == k {
+                    if const { D::VALUES == 2 } && self.pairs {
+                        finish.tile_as_pairs(simd, sums, &place);
+                    } else if ks.end == k {
                         finish.tile(simd, sums, &place);
                     } else {
                         put_sums(simd, sums, &place, ks.start > 0, self.y);

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use crate::Activation;
 use crate::activation::{GeluErf, GeluErfCoarse, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
+use crate::bf16::pair_row;
 use crate::exec::SharedMut;
+use crate::gemm::tile::MOST_COLUMNS;
 use crate::simd::Simd;
 use crate::simd::unary::Unary;
 
@@ -120,6 +122,30 @@ impl Finish<'_> {
                 Activation::Sigmoid => self.rows(simd, Sigmoid, tile, place),
                 Activation::Tanh => self.rows(simd, Tanh, tile, place),
             }
+        }
+    }
+
+    /// [`Finish::tile`] of sums that are whole, rounded and paired: `y` has two columns in a word. There is no residual, and nobody
+    /// takes what is activated.
+    ///
+    /// # Safety
+    /// As [`Finish::tile`].
+    #[inline(always)]
+    pub(super) unsafe fn tile_as_pairs<S: Simd>(
+        &self,
+        simd: S,
+        (tile, width): (&[f32], usize),
+        Place { rows, columns, n }: &Place,
+    ) {
+        let mut values = [0.0; MOST_COLUMNS];
+        let (values, len) = (&mut values[..width], columns.len());
+        for (r, row) in rows.clone().enumerate() {
+            values.copy_from_slice(&tile[r * width..][..width]);
+            (self.epilogue).activate(simd, self.exactness, values, columns.start);
+            let at = row * n + columns.start;
+            // SAFETY: the caller's promise.
+            let words = unsafe { self.y.slice(at / 2..(at + len) / 2) };
+            pair_row(simd, &values[..len], words);
         }
     }
 

@@ -49,6 +49,8 @@ use crate::amx::{Bf16, Halves};
 use crate::bf16::PairRows;
 use crate::buffer::AlignedFloats;
 use crate::isa::Tier;
+#[cfg(target_arch = "x86_64")]
+use driver::Output;
 
 /// `y[T,N] = act(x[T,K] · W[N,K]ᵀ + bias[N]) + residual[T,N]`, all row-major f32.
 ///
@@ -142,16 +144,65 @@ fn on_tiles(
     y: &mut [f32],
 ) {
     if !panels.are_pairs() {
-        return driver::gemm(exec, rows, x, panels, epilogue, before, y);
+        return driver::gemm(exec, rows, x, panels, epilogue, before, Output::Values(y));
     }
-    let words = k.div_ceil(2);
-    with_words(rows * words, |room| {
-        exec.for_rows(room, words, k, |rows, to| {
-            let from = &x[rows.start * k..rows.end * k];
-            panels.isa().run_bf16(PairRows { from, k, to });
-        });
-        driver::gemm(exec, rows, room, panels, epilogue, before, y);
+    with_words(rows * k.div_ceil(2), |room| {
+        pair_inputs(exec, panels.isa(), (x, k), room);
+        driver::gemm(
+            exec,
+            rows,
+            room,
+            panels,
+            epilogue,
+            before,
+            Output::Values(y),
+        );
     });
+}
+
+/// Rounds rows of `k` values into words of two.
+#[cfg(target_arch = "x86_64")]
+fn pair_inputs(exec: &Exec, isa: crate::Isa, (x, k): (&[f32], usize), to: &mut [f32]) {
+    exec.for_rows(to, k.div_ceil(2), k, |rows, to| {
+        let from = &x[rows.start * k..rows.end * k];
+        isa.run_bf16(PairRows { from, k, to });
+    });
+}
+
+/// Rows at a time: what lies between two products stays near.
+#[cfg(target_arch = "x86_64")]
+const CHUNK: usize = 1024;
+
+/// [`gemm_chain`] on pairs of bf16, of which the first product writes what the second reads.
+#[cfg(target_arch = "x86_64")]
+fn chain_of_pairs(
+    exec: &Exec,
+    x: &[f32],
+    (up, between): (&PackedWeights, Epilogue<'_>),
+    (down, epilogue): (&PackedWeights, Epilogue<'_>),
+    y: &mut [f32],
+) {
+    let (k, n) = (up.k(), down.n());
+    let (first, second) = (driver::Panels::Stored(up), driver::Panels::Stored(down));
+    let chunks = x.chunks(CHUNK * k).zip(y.chunks_mut(CHUNK * n));
+    for (chunk, (x, y)) in chunks.enumerate() {
+        let rows = y.len() / n;
+        let residual = epilogue.residual;
+        let residual = residual.map(|all| &all[chunk * CHUNK * n..][..y.len()]);
+        let epilogue = Epilogue {
+            residual,
+            ..epilogue
+        };
+        let inputs = rows * k.div_ceil(2);
+        with_words(inputs + rows * up.n() / 2, |room| {
+            let (inputs, inner) = room.split_at_mut(inputs);
+            pair_inputs(exec, up.isa(), (x, k), inputs);
+            let to = Output::Pairs(inner);
+            driver::gemm(exec, rows, inputs, first, between, None, to);
+            let to = Output::Values(y);
+            driver::gemm(exec, rows, inner, second, epilogue, None, to);
+        });
+    }
 }
 
 /// `y = act₂(act₁(x·Uᵀ + b₁)·Dᵀ + b₂) + residual` for `x[T,K]`, `U[I,K]` and `D[N,I]`, without what lies between ever being
@@ -193,6 +244,14 @@ pub fn gemm_chain(
             }
             _ => {}
         }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if driver::gives_pairs(driver::Panels::Stored(up))
+        && driver::Panels::Stored(down).are_pairs()
+        && up.n() == down.k()
+    {
+        chain_of_pairs(exec, x, (up, between), (down, epilogue), y);
+        return true;
     }
     false
 }

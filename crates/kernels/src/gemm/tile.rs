@@ -13,6 +13,7 @@
 
 use std::marker::PhantomData;
 
+use super::epilogue::Exactness;
 use crate::isa::{Isa, Tier};
 use crate::simd::{Kernel, Simd};
 
@@ -61,6 +62,8 @@ pub(crate) fn panel_width(isa: Isa) -> usize {
 pub(crate) trait Dot: Copy + Send + Sync + 'static {
     /// Numbers of consecutive k in a word.
     const VALUES: usize;
+    /// How exact what is made of sums need be.
+    const EXACTNESS: Exactness = Exactness::Full;
 
     /// Lane by lane, `sums` and the products of the numbers in two words.
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32;
@@ -85,6 +88,7 @@ pub(crate) struct Bf16Pair;
 
 impl Dot for Bf16Pair {
     const VALUES: usize = 2;
+    const EXACTNESS: Exactness = Exactness::Coarse;
 
     #[inline(always)]
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {
@@ -98,6 +102,7 @@ pub(crate) struct Int8Quad;
 
 impl Dot for Int8Quad {
     const VALUES: usize = 4;
+    const EXACTNESS: Exactness = Exactness::Coarse;
 
     #[inline(always)]
     fn dot<S: Simd>(simd: S, a: S::F32, b: S::F32, sums: S::F32) -> S::F32 {

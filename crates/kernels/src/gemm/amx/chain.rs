@@ -10,10 +10,7 @@ use crate::Exec;
 use crate::amx::{Amx, BLOCK, ROW_BYTES, TILE_BYTES, TILE_ROWS};
 use crate::exec::SharedMut;
 use crate::gemm::epilogue::{Epilogue, Finish};
-use crate::gemm::with_words;
-
-/// Rows at a time: what lies between the products stays near.
-const CHUNK: usize = 1024;
+use crate::gemm::{CHUNK, with_words};
 
 /// Whether the first product's sums are whole after one block of K, as its strips need them.
 pub(in crate::gemm) fn chains<O: Rows + Sums>(up: Weights<'_>, down: Weights<'_>) -> bool {

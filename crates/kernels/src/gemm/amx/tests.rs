@@ -186,7 +186,10 @@ fn a_chain_is_two_products() {
                     let mut y = vec![f32::NAN; rows * n];
                     let (first, second) = ((&up, between), (&down, epilogue));
                     let chained = gemm_chain(&exec, rows, &x, first, second, &mut y);
-                    assert_eq!(chained, isa.multiplies_halves(), "{isa}");
+                    // Words of two cannot end with half of one.
+                    let pairs = format == PackedFormat::Bf16 && isa.multiplies_bf16();
+                    let chains = isa.multiplies_halves() || (pairs && inner.is_multiple_of(2));
+                    assert_eq!(chained, chains, "{isa}");
                     let mut middle = vec![f32::NAN; rows * inner];
                     let mut expected = vec![f32::NAN; rows * n];
                     gemm(&exec, rows, &x, &up, between, &mut middle);

@@ -36,7 +36,15 @@ pub(super) fn gemm(
             excess: &weights.excess,
         };
         let panels = driver::Panels::Int8(weights, scaling);
-        driver::gemm(exec, rows, levels, panels, epilogue, None, y);
+        driver::gemm(
+            exec,
+            rows,
+            levels,
+            panels,
+            epilogue,
+            None,
+            driver::Output::Values(y),
+        );
     });
 }
 
