@@ -41,8 +41,9 @@ pub enum Precision {
     F32,
     /// f32 by multiply-adds of f32 on any machine.
     F32Strict,
-    /// Linear layers, and attention where gradients are wanted, multiply operands rounded to bf16 and sum in f32; activations
-    /// are kept for the backward pass, and the weights of linear layers for products, as bf16: half the memory.
+    /// Linear layers, and attention where gradients are wanted or the machine multiplies bf16, multiply operands rounded to bf16 and
+    /// sum in f32; activations are kept for the backward pass, and the weights of linear layers for products, as bf16: half the
+    /// memory.
     Bf16,
     /// For inference alone: weights of linear layers that are float in the file get 8 bits with a scale for each row as they are
     /// loaded, their inputs with a scale for each token as they come. Sums are exact.

@@ -122,3 +122,58 @@ impl FeedForward {
         self.up.bytes(precision) + self.down.bytes(precision)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bertha_autograd::Parameter;
+
+    use super::*;
+
+    const WIDTH: usize = 8;
+    /// So wide that parts have 256 rows.
+    const INNER: usize = 12_288;
+
+    fn values(shape: [usize; 2], seed: usize) -> Tensor {
+        let value = |i: usize| ((i * 7 + seed) as f32 * 0.61).sin() * 0.3;
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(value).collect();
+        Tensor::from_slice(&values, &shape).unwrap()
+    }
+
+    #[test]
+    fn parts_of_many_rows_are_the_whole_to_the_bit() {
+        for precision in Precision::ALL {
+            for gated in [false, true] {
+                let session = Session::new(Some(2)).unwrap().no_grad();
+                let session = session.with_precision(precision);
+                let between = if gated { INNER / 2 } else { INNER };
+                let linear =
+                    |n, k, seed| Linear::from_tensors(&session, &values([n, k], seed), None);
+                let up = linear(INNER, WIDTH, 1).unwrap();
+                let down = linear(WIDTH, between, 2).unwrap();
+                let mut block = FeedForward::new(up, down, Activation::GeluErf);
+                if gated {
+                    block = block.gated();
+                }
+                let [x, residual] = [3, 4].map(|seed| Var::constant(values([400, WIDTH], seed)));
+                let parts = block.forward_in_parts(&session, &x, &residual).unwrap();
+                let parts = parts.expect("400 rows are many");
+                let whole = block.forward_whole(&session, &x, &residual).unwrap();
+                let [parts, whole] = [parts, whole].map(|y| y.tensor().to_vec::<f32>().unwrap());
+                assert!(parts == whole, "{}, gated: {gated}", precision.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_tracked_stays_so() {
+        let session = Session::new(Some(1)).unwrap();
+        let linear = |shape, seed| {
+            let weight = Parameter::new("weight", values(shape, seed));
+            Linear::from_parameters(&session, &weight, None).unwrap()
+        };
+        let (up, down) = (linear([INNER, WIDTH], 1), linear([WIDTH, INNER], 2));
+        let block = FeedForward::new(up, down, Activation::GeluErf);
+        let x = Var::constant(values([400, WIDTH], 3));
+        assert!(block.forward(&session, &x, &x).unwrap().is_tracked());
+    }
+}

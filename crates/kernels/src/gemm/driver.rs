@@ -176,7 +176,7 @@ pub(crate) fn gemm(
         Output::Values(y) => (y, false),
         Output::Pairs(y) => (y, true),
     };
-    debug_assert!(!pairs || (gives_pairs(weights) && epilogue.residual.is_none()));
+    assert!(!pairs || (gives_pairs(weights) && epilogue.residual.is_none() && before.is_none()));
     let y = SharedMut::new(y);
     let before = before.map(SharedMut::new);
     exec.parallel(plan.row_blocks * plan.groups, |task| {
