@@ -24,7 +24,7 @@ from recipe import BERTHA, put_table, run
 TASKS = {
     "sst2": ("classify", "tsv", "accuracy", 1, 5e-5, 64),
     "ag_news": ("classify", "tsv", "accuracy", 1, 5e-5, 64),
-    "wnut17": ("tag", "conll", "f1", 2, 1e-4, 128),
+    "wnut17": ("tag", "conll", "f1", 5, 1e-4, 128),
     "squad": ("answer", "json", "f1", 2, 1e-4, 192),
 }
 STRIDE = 64

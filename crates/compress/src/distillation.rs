@@ -20,8 +20,20 @@ pub struct Distillation {
     pub hard: f64,
     /// Whether similarities of queries, of keys and of values are matched. Not with activation checkpointing.
     pub directions: bool,
-    /// Whether the embeddings and the layers' outputs are matched.
-    pub hidden: bool,
+    /// How the embeddings and the layers' outputs are matched.
+    pub hidden: HiddenLoss,
+}
+
+/// How hidden states are matched with the teacher's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HiddenLoss {
+    /// Not at all.
+    #[default]
+    None,
+    /// By their direction: [`direction_loss`].
+    Direction,
+    /// By the mean of the squared differences, as BiT does (Liu et al. 2022, <https://arxiv.org/abs/2205.13016>).
+    MeanSquare,
 }
 
 impl Distillation {
@@ -31,14 +43,21 @@ impl Distillation {
             teacher,
             hard: 0.5,
             directions: false,
-            hidden: false,
+            hidden: HiddenLoss::None,
         }
     }
 
     /// With direction matching.
     #[must_use]
     pub fn matching_directions(mut self) -> Self {
-        (self.directions, self.hidden) = (true, true);
+        (self.directions, self.hidden) = (true, HiddenLoss::Direction);
+        self
+    }
+
+    /// With squared differences of the embeddings and the layers' outputs.
+    #[must_use]
+    pub fn matching_hidden_states(mut self) -> Self {
+        self.hidden = HiddenLoss::MeanSquare;
         self
     }
 }
@@ -97,10 +116,15 @@ impl Objective for Distillation {
                 )?);
             }
         }
-        if self.hidden {
-            let pairs = student.hidden_states.iter().zip(&teacher.hidden_states);
-            for (student, teacher) in pairs {
-                losses.push(direction_loss(session, student, teacher)?);
+        let pairs = student.hidden_states.iter().zip(&teacher.hidden_states);
+        for (student, teacher) in pairs {
+            match self.hidden {
+                HiddenLoss::None => {}
+                HiddenLoss::Direction => losses.push(direction_loss(session, student, teacher)?),
+                HiddenLoss::MeanSquare => {
+                    let left = ops::sub(session, student, &teacher.detach())?;
+                    losses.push(ops::mean_all(session, &ops::mul(session, &left, &left)?)?);
+                }
             }
         }
         let mut sum: Option<Var> = None;

@@ -33,7 +33,7 @@ mod settings;
 
 pub use binarize::{binarized_config, pack_binarized};
 pub use calibration::{Calibration, Statistics, linear_layers};
-pub use distillation::{Distillation, direction_loss, similarity_losses};
+pub use distillation::{Distillation, HiddenLoss, direction_loss, similarity_losses};
 pub use error::CompressError;
 pub use folder::{LayerReport, Quantized, quantize};
 pub use gptq::gptq;

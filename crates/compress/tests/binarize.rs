@@ -56,10 +56,14 @@ fn packed_models_give_what_training_evaluates() {
         "families/roberta_sequence",
         "families/distilbert_token",
     ] {
-        for binarization in [Binarization::Naive, Binarization::BiBert] {
+        let bit = Binarization::Bit { bits: 1 };
+        for binarization in [Binarization::Naive, Binarization::BiBert, bit] {
             for isa in Isa::available() {
                 let session = Session::from_exec(Exec::with_isa(isa, 2));
                 let model = student(folder, binarization, &session);
+                // Levels begin with a pass of training; shifts are learned.
+                outputs(&*model.model, &session.training(1, 0));
+                disturb(&model);
                 let trained = outputs(&*model.model, &session.no_grad());
                 let packed = pack_binarized(&session, &model).unwrap();
                 packed.save(dir.path()).unwrap();
@@ -76,12 +80,97 @@ fn packed_models_give_what_training_evaluates() {
                 let turned = trained.iter().zip(&learning);
                 let turned = turned.filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
                 assert!(
-                    turned * 4 < trained.len(),
-                    "{folder} {isa}: {turned} differ"
+                    turned * 3 < trained.len(),
+                    "{folder} {binarization:?} {isa}: {turned} of {} differ",
+                    trained.len()
                 );
             }
         }
     }
+}
+
+/// As an update would: each shift of inputs becomes something else than 0.
+fn disturb(model: &TrainableModel) {
+    let shifts = model.parameters.iter();
+    for parameter in shifts.filter(|parameter| parameter.name().ends_with("input_shift")) {
+        let values = (0..parameter.numel()).map(|i| (i as f32 * 0.7).sin() * 0.05);
+        let values = Tensor::from_vec(values.collect::<Vec<f32>>(), parameter.shape());
+        parameter.set(values.unwrap()).unwrap();
+    }
+}
+
+fn parameter<'a>(model: &'a TrainableModel, end: &str) -> &'a Parameter {
+    let mut parameters = model.parameters.iter();
+    let found = parameters.find(|parameter| parameter.name().ends_with(end));
+    found.unwrap_or_else(|| panic!("no parameter {end}"))
+}
+
+#[test]
+fn levels_begin_with_what_comes_in_and_learn() {
+    let session = Session::new(Some(2)).unwrap();
+    let folder = "bert/sequence_classification";
+    for bits in [1, 2, 4] {
+        let model = student(folder, Binarization::Bit { bits }, &session);
+        let names = [
+            "layer.0.attention.self.query.input_level",
+            "layer.0.output.dense.input_ceiling",
+            "layer.0.attention.weight_ceiling",
+            "layer.0.attention.value_level",
+        ];
+        let levels = || names.map(|name| parameter(&model, name).value().item::<f32>().unwrap());
+        assert_eq!(levels(), [0.0; 4], "not yet");
+        // Neither evaluation nor looking for layers decides them.
+        outputs(&*model.model, &session.no_grad());
+        assert_eq!(levels(), [0.0; 4]);
+        let training = session.training(1, 0);
+        let found = model
+            .model
+            .forward(&training, &batch(), &ForwardOptions::default());
+        let found = found.unwrap();
+        let first = levels();
+        assert!(first.iter().all(|&level| level > 0.0), "{first:?}");
+        let square = ops::mul(
+            &training,
+            &found.last_hidden_state,
+            &found.last_hidden_state,
+        );
+        let loss = ops::sum_all(&training, &square.unwrap()).unwrap();
+        let mut gradients = Gradients::new();
+        loss.backward(&training, &mut gradients).unwrap();
+        for name in names {
+            let gradient = gradients.get(parameter(&model, name)).unwrap();
+            let gradient = gradient.item::<f32>().unwrap();
+            assert!(gradient.is_finite() && gradient != 0.0, "{bits} {name}");
+        }
+        outputs(&*model.model, &session.training(2, 1));
+        assert_eq!(levels(), first, "only once");
+    }
+}
+
+/// More than one bit runs as floats, from the same folder, and is not packed.
+#[test]
+fn a_step_on_the_way_runs_from_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = Session::new(Some(2)).unwrap();
+    let model = student(
+        "bert/sequence_classification",
+        Binarization::Bit { bits: 2 },
+        &session,
+    );
+    outputs(&*model.model, &session.training(1, 0));
+    disturb(&model);
+    model.save(dir.path()).unwrap();
+    let loaded = load(dir.path(), &session).unwrap();
+    let (trained, found) = (
+        outputs(&*model.model, &session.no_grad()),
+        outputs(&*loaded, &session),
+    );
+    let same = trained.iter().zip(&found);
+    let same = same.filter(|(a, b)| (*a - *b).abs() < 1e-4).count();
+    // A sum that is rounded otherwise may fall on the other side of a level's edge.
+    assert!(same * 4 > trained.len() * 3, "{same} of {}", trained.len());
+    let refused = pack_binarized(&session, &model).err().unwrap().to_string();
+    assert!(refused.contains("inputs of 2 bits"), "{refused}");
 }
 
 fn gradient(session: &Session, parameter: &Parameter, loss: &Var) -> Vec<f32> {

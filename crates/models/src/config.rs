@@ -283,12 +283,17 @@ impl Config {
     /// When that is not known.
     pub fn binarization(&self) -> Result<Option<Binarization>, ModelError> {
         let found = self.keys.get("quantization_config");
+        let bits = found.and_then(|found| found.get("activation_bits"));
+        let bits = bits.map_or(Some(1), |bits| bits.as_u64()?.try_into().ok());
+        let of = |name: &str| Binarization::from_name(name, bits?);
         match found.and_then(|found| found.get("binarization")) {
             None | Some(Value::Null) => Ok(None),
-            Some(name) => match name.as_str().and_then(Binarization::from_name) {
+            Some(name) => match name.as_str().and_then(of) {
                 Some(binarization) => Ok(Some(binarization)),
                 None => {
-                    let expected = "a `binarization` of \"naive\" or \"bibert\"".into();
+                    let expected = "a `binarization` of \"naive\", \"bibert\" or \"bit\", with `activation_bits` of 1, \
+                                    of \"bit\" to 8"
+                        .into();
                     Err(self.error("quantization_config", expected))
                 }
             },

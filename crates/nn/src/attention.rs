@@ -6,7 +6,7 @@ use bertha_autograd::ops::{self, Projections};
 use bertha_autograd::{Precision, Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
-use crate::binary_attention::BinaryAttention;
+use crate::binary_attention::{BinaryAttention, Levels};
 use crate::disentangled::{Disentangled, Heads};
 use crate::{Batch, Binarization, BlockPattern, GlobalTokens, Linear, NnError, Rotary, Weights};
 
@@ -55,7 +55,7 @@ pub struct SelfAttention {
     rotary: Option<Arc<Rotary>>,
     global: Option<GlobalProjections>,
     disentangled: Option<Disentangled>,
-    binarization: Option<Binarization>,
+    binary: Option<BinaryAttention>,
     /// Probability that an attention weight is dropped in training.
     weight_dropout: f32,
     /// Probability that a value of the output is dropped in training.
@@ -86,7 +86,7 @@ impl SelfAttention {
             rotary: None,
             global: None,
             disentangled: None,
-            binarization: None,
+            binary: None,
             weight_dropout: 0.0,
             dropout: 0.0,
         })
@@ -128,10 +128,24 @@ impl SelfAttention {
     }
 
     /// Binarizes attention itself as the model of `weights` is; without, it is as usual.
-    #[must_use]
-    pub fn binarized_as(mut self, weights: &Weights<'_>) -> Self {
-        self.binarization = weights.binarization();
-        self
+    ///
+    /// # Errors
+    /// When what it learned of its levels is missing.
+    pub fn binarized_as(mut self, weights: &Weights<'_>) -> Result<Self, NnError> {
+        let Some(binarization) = weights.binarization() else {
+            return Ok(self);
+        };
+        self.binary = Some(BinaryAttention {
+            binarization,
+            heads: self.heads,
+            head_dim: self.head_dim,
+            dropout: self.weight_dropout,
+            levels: match binarization {
+                Binarization::Bit { bits } => Some(Levels::load(&weights.at("attention"), bits)?),
+                _ => None,
+            },
+        });
+        Ok(self)
     }
 
     /// `x[T,N]` to `residual[T,N] + dropout(attention(x))`, f32.
@@ -149,13 +163,13 @@ impl SelfAttention {
         let mut qkv = self.qkv.forward(session, x)?;
         let mut turns = (self.rotary.as_ref()).map(|rotary| rotary.table(context.batch.longest()));
         // Queries and keys are turned as attention reads them, unless somebody else reads them too.
-        if (self.binarization.is_some() || session.is_observed())
+        if (self.binary.is_some() || session.is_observed())
             && let Some(table) = turns.take()
         {
             qkv = ops::rope(session, qkv, cu_seqlens, 2 * self.heads, &table)?;
         }
         session.tap(&qkv);
-        if let Some(binarization) = self.binarization {
+        if let Some(binary) = &self.binary {
             if self.pattern != Pattern::Full
                 || context.bias.is_some()
                 || self.disentangled.is_some()
@@ -166,13 +180,7 @@ impl SelfAttention {
                         .into(),
                 ));
             }
-            let attention = BinaryAttention {
-                binarization,
-                heads: self.heads,
-                head_dim: self.head_dim,
-                dropout: self.weight_dropout,
-            };
-            let seen = attention.forward(session, &qkv, cu_seqlens)?;
+            let seen = binary.forward(session, &qkv, cu_seqlens)?;
             drop(qkv);
             return self
                 .output

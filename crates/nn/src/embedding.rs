@@ -4,7 +4,9 @@ use bertha_autograd::{Parameter, Session, Var, ops};
 use bertha_tensor::{DType, Tensor};
 
 use crate::initializer::Initial;
-use crate::{Batch, Bias, LayerNorm, Linear, NnError, QuantizedMatrix, Weights, estimators};
+use crate::{
+    Batch, Bias, Binarization, LayerNorm, Linear, NnError, QuantizedMatrix, Weights, estimators,
+};
 
 /// Rows of the embedding tables, and their width.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,7 @@ pub struct Embeddings {
 enum Table {
     Values(Parameter),
     /// Trained as what is binarized.
-    Binarized(Parameter),
+    Binarized(Parameter, Binarization),
     Quantized {
         matrix: Box<QuantizedMatrix>,
         /// What errors call it.
@@ -73,7 +75,11 @@ impl Table {
     fn look_up(&self, session: &Session, ids: &[u32]) -> Result<(Var, Option<Vec<u32>>), NnError> {
         let (matrix, name) = match self {
             Self::Values(table) => return Ok((table.var(), None)),
-            Self::Binarized(table) => {
+            Self::Binarized(table, Binarization::Bit { .. }) => {
+                let rows = estimators::binarize_table(session, &table.var(), ids)?;
+                return Ok((rows, Some((0..ids.len() as u32).collect())));
+            }
+            Self::Binarized(table, _) => {
                 let rows = ops::embedding(session, &table.var(), ids)?;
                 let rows = estimators::binarize_rows(session, &rows)?;
                 return Ok((rows, Some((0..ids.len() as u32).collect())));
@@ -97,7 +103,7 @@ impl Table {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Values(table) | Self::Binarized(table) => {
+            Self::Values(table) | Self::Binarized(table, _) => {
                 table.shape().iter().product::<usize>() * size_of::<f32>()
             }
             Self::Quantized { matrix, .. } => matrix.bytes(),
@@ -130,15 +136,16 @@ impl Embeddings {
             let values = table.parameter(&["weight"], &[rows, n], Initial::Normal)?;
             Ok::<_, NnError>(Table::Values(values))
         };
-        let binarized = weights.is_trainable() && weights.binarized().binarization().is_some();
+        let binarized = weights.binarized().binarization();
+        let binarized = binarized.filter(|_| weights.is_trainable());
         let optional = |name: &str, rows: usize, kind| match rows {
             0 => Ok(None),
             rows => table(name, rows, kind).map(Some),
         };
         Ok(Self {
-            word: match table(names.word, sizes.vocabulary, "token")? {
-                Table::Values(word) if binarized => Table::Binarized(word),
-                word => word,
+            word: match (table(names.word, sizes.vocabulary, "token")?, binarized) {
+                (Table::Values(word), Some(binarized)) => Table::Binarized(word, binarized),
+                (word, _) => word,
             },
             position: optional(names.position, sizes.positions, "position")?,
             token_type: optional(names.token_type, sizes.types, "token type")?,
@@ -239,7 +246,7 @@ impl Embeddings {
         bias: Option<&Parameter>,
     ) -> Result<Linear, NnError> {
         match &self.word {
-            Table::Values(table) | Table::Binarized(table) => {
+            Table::Values(table) | Table::Binarized(table, _) => {
                 Linear::from_parameters(session, table, bias)
             }
             Table::Quantized { matrix, .. } => {

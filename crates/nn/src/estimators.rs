@@ -14,6 +14,12 @@ pub enum Binarization {
     Naive,
     /// BiBERT (Qin et al. 2022, <https://arxiv.org/abs/2203.06390>): a key is attended to where its score is above 0.
     BiBert,
+    /// BiT (Liu et al. 2022, <https://arxiv.org/abs/2205.13016>): inputs on levels that learn, and a key is attended to where its
+    /// softmax is.
+    Bit {
+        /// Bits of inputs; with more than one it is a step on the way, which runs as floats.
+        bits: u32,
+    },
 }
 
 impl Binarization {
@@ -22,14 +28,23 @@ impl Binarization {
         match self {
             Self::Naive => "naive",
             Self::BiBert => "bibert",
+            Self::Bit { .. } => "bit",
         }
     }
 
-    /// That of a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Naive, Self::BiBert]
+    /// Bits of the inputs of layers.
+    pub fn activation_bits(self) -> u32 {
+        match self {
+            Self::Naive | Self::BiBert => 1,
+            Self::Bit { bits } => bits,
+        }
+    }
+
+    /// That of a name, and of the bits of inputs, 1 to 8.
+    pub fn from_name(name: &str, bits: u32) -> Option<Self> {
+        [Self::Naive, Self::BiBert, Self::Bit { bits }]
             .into_iter()
-            .find(|of| of.name() == name)
+            .find(|of| of.name() == name && of.activation_bits() == bits && (1..=8).contains(&bits))
     }
 }
 
@@ -111,6 +126,72 @@ pub fn row_signs(session: &Session, w: &Tensor) -> Result<(Vec<f32>, Vec<f32>), 
         .collect();
     values.iter_mut().for_each(|value| *value = sign_of(*value));
     Ok((scales, values))
+}
+
+/// `α·sign(w − μ)` with the mean `μ` of all of `w[N,K]` and its mean magnitude `α`; the gradient passes everywhere (Liu et al. 2022,
+/// <https://arxiv.org/abs/2205.13016>).
+///
+/// # Errors
+/// When `w` is not f32.
+pub fn binarize_matrix(session: &Session, w: &Var) -> Result<Var, AutogradError> {
+    let (scales, mut values) = matrix_signs(w.tensor())?;
+    let columns = w.shape().last().copied().unwrap_or(0).max(1);
+    for (row, scale) in values.chunks_mut(columns).zip(scales) {
+        row.iter_mut().for_each(|value| *value *= scale);
+    }
+    ops::straight_through(session, w, Tensor::from_vec(values, w.shape())?)
+}
+
+/// The mean magnitude of `w[N,K]`, for each row, and the signs of what is left when its mean is taken: those of
+/// [`binarize_matrix`].
+///
+/// # Errors
+/// When `w` is not f32.
+pub fn matrix_signs(w: &Tensor) -> Result<(Vec<f32>, Vec<f32>), AutogradError> {
+    let w = w.contiguous();
+    let values = w.as_slice::<f32>()?;
+    let mean = mean_of(values.iter().copied());
+    let scale = mean_of(values.iter().map(|w| w.abs()));
+    let rows = w.shape().first().copied().unwrap_or(0);
+    let signs = values.iter().map(|&w| sign_of(w - mean)).collect();
+    Ok((vec![scale; rows], signs))
+}
+
+/// The rows of a table that `ids` name as [`binarize_matrix`] has them, but each with its own mean magnitude.
+///
+/// # Errors
+/// When the table is no f32 matrix, or an id is beyond it.
+pub fn binarize_table(session: &Session, table: &Var, ids: &[u32]) -> Result<Var, AutogradError> {
+    let rows = ops::embedding(session, table, ids)?;
+    let mean = mean_of(table.as_slice()?.iter().copied());
+    let columns = rows.shape().last().copied().unwrap_or(0).max(1);
+    let mut values = rows.as_slice()?.to_vec();
+    for row in values.chunks_mut(columns) {
+        let scale = mean_of(row.iter().map(|w| w.abs()));
+        row.iter_mut().for_each(|w| *w = scale * sign_of(*w - mean));
+    }
+    let values = Tensor::from_vec(values, rows.shape())?;
+    ops::straight_through(session, &rows, values)
+}
+
+/// The scale of each row of a table and its signs: those of [`binarize_table`].
+///
+/// # Errors
+/// When the table is not f32.
+pub fn table_signs(table: &Tensor) -> Result<(Vec<f32>, Vec<f32>), AutogradError> {
+    let table = table.contiguous();
+    let columns = table.shape().last().copied().unwrap_or(0).max(1);
+    let values = table.as_slice::<f32>()?;
+    let mean = mean_of(values.iter().copied());
+    let rows = values.chunks(columns);
+    let scales = rows.map(|row| mean_of(row.iter().map(|w| w.abs())));
+    let signs = values.iter().map(|&w| sign_of(w - mean));
+    Ok((scales.collect(), signs.collect()))
+}
+
+fn mean_of(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+    let count = values.len().max(1) as f64;
+    (values.map(f64::from).sum::<f64>() / count) as f32
 }
 
 fn map(x: &Var, f: impl Fn(f32) -> f32) -> Result<Tensor, AutogradError> {

@@ -8,8 +8,13 @@ use bertha_kernels::{
 };
 use bertha_tensor::{DType, Tensor};
 
+use crate::elastic::{BitWeight, Elastic};
 use crate::initializer::Initial;
-use crate::{NnError, QuantizedMatrix, WeightFormat, Weights, estimators, weights::source};
+use crate::weights::source;
+use crate::{Binarization, NnError, QuantizedMatrix, WeightFormat, Weights, estimators};
+
+/// What the least inputs are called whose bits are 1, `[in]`, in a layer of signs: after the first of those that are stacked.
+pub const INPUT_THRESHOLD: &str = "input_threshold";
 
 /// Whether a linear layer adds a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +31,17 @@ pub struct Linear {
     weight: LinearWeight,
     /// What the checkpoint calls the weights that are stacked in it; empty where it has no names.
     names: Vec<String>,
-    /// Trained as what is binarized.
-    binarized: bool,
+    inputs: Inputs,
+}
+
+/// What the product reads of an input.
+enum Inputs {
+    /// What is packed takes them as they come.
+    Plain,
+    /// Their signs: trained as what is binarized.
+    Signs,
+    /// Levels that are learned: trained as what is binarized, or, with more bits than one, run so.
+    Elastic(Elastic),
 }
 
 impl Linear {
@@ -55,9 +69,24 @@ impl Linear {
         outputs_each: usize,
         bias: Bias,
     ) -> Result<Self, NnError> {
+        let Some(first) = parts.first() else {
+            return Err(NnError::Batch(
+                "a linear layer needs at least one part".into(),
+            ));
+        };
         let names = parts.iter().map(|part| part.full_name("weight")).collect();
+        let mut binarized = match first.binarization() {
+            None => Inputs::Plain,
+            Some(Binarization::Bit { bits }) => {
+                if first.is_trainable() || Elastic::has_inputs(first) {
+                    Inputs::Elastic(Elastic::of_inputs(first, inputs, first.range(), bits)?)
+                } else {
+                    Inputs::Plain
+                }
+            }
+            Some(_) => Inputs::Signs,
+        };
         if parts.iter().any(Weights::is_trainable) {
-            let binarized = parts.iter().any(|part| part.binarization().is_some());
             let part = |part: &Weights<'_>| {
                 let weight =
                     part.parameter(&["weight"], &[outputs_each, inputs], Initial::Normal)?;
@@ -77,14 +106,9 @@ impl Linear {
             return Ok(Self {
                 weight,
                 names,
-                binarized,
+                inputs: binarized,
             });
         }
-        let Some(first) = parts.first() else {
-            return Err(NnError::Batch(
-                "a linear layer needs at least one part".into(),
-            ));
-        };
         let quantized = parts
             .iter()
             .map(|part| part.quantized("weight", [outputs_each, inputs], false))
@@ -99,15 +123,34 @@ impl Linear {
                 .map(|part| part.tensor("weight", &[outputs_each, inputs]))
                 .collect::<Result<Vec<_>, _>>()?;
             let bias = stacked_bias(parts, outputs_each, bias)?;
-            for_inference(first.session(), &tensors, inputs, bias)?
+            match &binarized {
+                Inputs::Elastic(elastic) if elastic.bits() == 1 => {
+                    let packed = latent_bits(first.session(), &tensors, elastic, bias)?;
+                    binarized = Inputs::Plain;
+                    packed
+                }
+                Inputs::Elastic(_) => {
+                    let signs = tensors.iter().map(|tensor| {
+                        let w = Var::constant(tensor.to_dtype(DType::F32)?);
+                        let w = estimators::binarize_matrix(first.session(), &w)?;
+                        Ok(w.tensor().clone())
+                    });
+                    let signs = signs.collect::<Result<Vec<_>, NnError>>()?;
+                    for_inference(first.session(), &signs, inputs, bias)?
+                }
+                _ => for_inference(first.session(), &tensors, inputs, bias)?,
+            }
         };
+        if let Inputs::Signs = binarized {
+            binarized = Inputs::Plain;
+        }
         for part in parts {
             part.release("weight");
         }
         Ok(Self {
             weight,
             names,
-            binarized: false,
+            inputs: binarized,
         })
     }
 
@@ -121,11 +164,12 @@ impl Linear {
         bias: Option<Tensor>,
     ) -> Result<Self, NnError> {
         let input_scale = weight.input_scale().cloned();
-        let weight = LinearWeight::quantized(packed(session, &[weight])?, bias, input_scale)?;
+        let weight = packed(session, &[weight], None)?;
+        let weight = LinearWeight::quantized(weight, bias, input_scale)?;
         Ok(Self {
             weight,
             names: Vec::new(),
-            binarized: false,
+            inputs: Inputs::Plain,
         })
     }
 
@@ -150,7 +194,7 @@ impl Linear {
         Ok(Self {
             weight,
             names: Vec::new(),
-            binarized: false,
+            inputs: Inputs::Plain,
         })
     }
 
@@ -173,7 +217,7 @@ impl Linear {
         Ok(Self {
             weight,
             names: Vec::new(),
-            binarized: false,
+            inputs: Inputs::Plain,
         })
     }
 
@@ -197,9 +241,13 @@ impl Linear {
         residual: Option<&Var>,
     ) -> Result<Var, NnError> {
         session.observe(&self.names, x);
-        if self.binarized {
-            return self.forward_binarized(session, x, activation, residual);
-        }
+        let x = match &self.inputs {
+            Inputs::Elastic(elastic) if !self.is_trained() => &elastic.forward(session, x)?,
+            Inputs::Signs | Inputs::Elastic(_) => {
+                return self.forward_binarized(session, x, activation, residual);
+            }
+            Inputs::Plain => x,
+        };
         Ok(ops::linear(session, x, &self.weight, activation, residual)?)
     }
 
@@ -211,25 +259,45 @@ impl Linear {
         activation: Activation,
         residual: Option<&Var>,
     ) -> Result<Var, NnError> {
-        let x = estimators::sign(session, x)?;
+        // What is evaluated scales whole numbers, as the kernel does, to the bit.
+        let (read, bits) = match &self.inputs {
+            Inputs::Elastic(elastic) => {
+                let read = elastic.forward(session, x)?;
+                let exact = !session.is_training() && elastic.bits() == 1;
+                let bits = exact.then(|| elastic.bit_inputs(elastic.step(Some(x))?));
+                (read, bits.transpose()?)
+            }
+            _ => (estimators::sign(session, x)?, None),
+        };
         let mut outputs = Vec::new();
         for part in self.weight.parts() {
             let w = part.weight.var();
-            let binary = estimators::binarize_rows(session, &w)?;
-            let mut y = ops::matmul(session, &x, &ops::transpose(session, &binary, 0, 1)?)?;
-            if !session.is_training() {
-                // The kernel scales whole numbers: so does this, to the bit.
+            let binary = match &self.inputs {
+                Inputs::Elastic(_) => estimators::binarize_matrix(session, &w)?,
+                _ => estimators::binarize_rows(session, &w)?,
+            };
+            let mut y = ops::matmul(session, &read, &ops::transpose(session, &binary, 0, 1)?)?;
+            let mut bias = part.bias.as_ref().map(Parameter::var);
+            if let Some(bits) = &bits {
+                let weight = bits.weight(w.tensor())?;
+                let signs = Var::constant(bits.signs(x)?);
+                y = exactly(session, &y, &signs, &weight)?;
+                if let Some(bias) = &mut bias {
+                    let values = weight.bias(bias.as_slice()?);
+                    let values = Tensor::from_vec(values, bias.shape())?;
+                    *bias = ops::straight_through(session, bias, values)?;
+                }
+            } else if !session.is_training() && matches!(self.inputs, Inputs::Signs) {
                 let (scales, signs) = estimators::row_signs(session, w.tensor())?;
-                let signs = Var::constant(Tensor::from_vec(signs, w.shape())?);
-                let plain = session.no_grad();
-                let signs = ops::transpose(&plain, &signs, 0, 1)?;
-                let whole = ops::matmul(&plain, &x.detach(), &signs)?;
-                let scales = Var::constant(Tensor::from_vec(scales, &[w.shape()[0]])?);
-                let exact = ops::mul(&plain, &whole, &scales)?;
-                y = ops::straight_through(session, &y, exact.tensor().clone())?;
+                let weight = BitWeight {
+                    scales,
+                    signs,
+                    offsets: None,
+                };
+                y = exactly(session, &y, &read.detach(), &weight)?;
             }
-            if let Some(bias) = &part.bias {
-                y = ops::add(session, &y, &bias.var())?;
+            if let Some(bias) = &bias {
+                y = ops::add(session, &y, bias)?;
             }
             outputs.push(y);
         }
@@ -277,7 +345,8 @@ impl Linear {
         down: &Linear,
         residual: &Var,
     ) -> Result<Option<Var>, NnError> {
-        if session.is_training() || session.is_observed() || self.binarized || down.binarized {
+        let plain = |of: &Self| matches!(of.inputs, Inputs::Plain);
+        if session.is_training() || session.is_observed() || !plain(self) || !plain(down) {
             return Ok(None);
         }
         let up = (&self.weight, activation);
@@ -340,8 +409,56 @@ fn for_inference(
     Ok(LinearWeight::packed(weight, bias)?)
 }
 
-/// Matrices of one format, one below the other.
-fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeight, NnError> {
+/// The product of signs with the scales of their weight, with the gradient of `y`.
+fn exactly(session: &Session, y: &Var, x: &Var, weight: &BitWeight) -> Result<Var, NnError> {
+    let plain = session.no_grad();
+    let (rows, columns) = (weight.scales.len(), x.shape().last().copied().unwrap_or(0));
+    let signs = Var::constant(Tensor::from_vec(weight.signs.clone(), &[rows, columns])?);
+    let whole = ops::matmul(&plain, x, &ops::transpose(&plain, &signs, 0, 1)?)?;
+    let scales = Var::constant(Tensor::from_vec(weight.scales.clone(), &[rows])?);
+    let exact = ops::mul(&plain, &whole, &scales)?;
+    Ok(ops::straight_through(session, y, exact.tensor().clone())?)
+}
+
+/// The latent weights of a layer whose inputs have a bit each, packed.
+fn latent_bits(
+    session: &Session,
+    tensors: &[Tensor],
+    elastic: &Elastic,
+    bias: Option<Tensor>,
+) -> Result<LinearWeight, NnError> {
+    let inputs = elastic.bit_inputs(elastic.step(None)?)?;
+    let mut matrices = Vec::new();
+    let mut offsets = Vec::new();
+    for tensor in tensors {
+        let tensor = tensor.to_dtype(DType::F32)?.contiguous();
+        let (rows, columns) = (tensor.shape()[0], tensor.shape()[1]);
+        let weight = inputs.weight(&tensor)?;
+        offsets.extend(weight.bias(&vec![0.0; rows]));
+        let BitWeight { scales, signs, .. } = weight;
+        let shape = (rows, columns);
+        matrices.push(QuantizedMatrix::of_signs(shape, scales, &signs, false)?);
+    }
+    let columns = tensors.first().map_or(0, |tensor| tensor.shape()[1]);
+    let bias = match bias {
+        Some(bias) => {
+            let pairs = bias.as_slice::<f32>()?.iter().zip(&offsets);
+            let values: Vec<f32> = pairs.map(|(bias, offset)| bias + offset).collect();
+            Some(Tensor::from_vec(values, bias.shape())?)
+        }
+        None => None,
+    };
+    let matrices: Vec<_> = matrices.iter().collect();
+    let weight = packed(session, &matrices, Some(inputs.thresholds(columns)))?;
+    Ok(LinearWeight::quantized(weight, bias, None)?)
+}
+
+/// Matrices of one format, one below the other; of binary ones what inputs are compared with, where that is not 0.
+fn packed(
+    session: &Session,
+    parts: &[&QuantizedMatrix],
+    thresholds: Option<Vec<f32>>,
+) -> Result<QuantizedWeight, NnError> {
     let inputs = parts.first().map_or(0, |part| part.shape().1);
     Ok(match parts.first().map(|part| part.format()) {
         Some(WeightFormat::Codes { book, group }) => {
@@ -355,11 +472,11 @@ fn packed(session: &Session, parts: &[&QuantizedMatrix]) -> Result<QuantizedWeig
         Some(WeightFormat::Binary) => {
             let sources = parts.iter().map(|part| part.binary());
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            QuantizedWeight::Binary(BinaryWeights::pack_stacked(
-                session.exec(),
-                &sources,
-                inputs,
-            ))
+            let weight = BinaryWeights::pack_stacked(session.exec(), &sources, inputs);
+            QuantizedWeight::Binary(match thresholds {
+                Some(thresholds) => weight.with_thresholds(thresholds),
+                None => weight,
+            })
         }
         _ => {
             let sources = parts.iter().map(|part| part.int8());
@@ -385,7 +502,14 @@ fn stacked_quantized(
     }
     if together {
         let input_scale = matrices[0].input_scale().cloned();
-        let weight = packed(session, &matrices)?;
+        let thresholds = match parts[0].contains(INPUT_THRESHOLD) {
+            true => {
+                let tensor = parts[0].f32_tensor(INPUT_THRESHOLD, &[inputs])?;
+                Some(tensor.contiguous().as_slice::<f32>()?.to_vec())
+            }
+            false => None,
+        };
+        let weight = packed(session, &matrices, thresholds)?;
         return Ok(LinearWeight::quantized(weight, bias, input_scale)?);
     }
     let tensors = parts

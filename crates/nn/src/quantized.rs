@@ -26,7 +26,7 @@ use bertha_kernels::{
 };
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
-use crate::{NnError, estimators};
+use crate::{Binarization, NnError, estimators};
 
 /// How the values of a matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -282,12 +282,19 @@ impl QuantizedMatrix {
         ))
     }
 
-    /// The signs of a binarized layer's or table's latent weight `w[rows, columns]`, with the scale of each row, as
-    /// [`estimators::binarize_rows`] gives them. A layer's format is [`WeightFormat::Binary`], a table's that of signs.
+    /// The signs of a binarized layer's or table's latent weight `w[rows, columns]`, with the scale of each row, as its estimator gives
+    /// them: [`estimators::binarize_rows`], of BiT's tables [`estimators::binarize_table`]. A layer's format is
+    /// [`WeightFormat::Binary`], a table's that of signs. Of BiT's layers, whose scales hold those of inputs, see
+    /// [`BitInputs`](crate::BitInputs).
     ///
     /// # Errors
     /// When `w` is no matrix of a float dtype.
-    pub fn binarized(session: &Session, w: &Tensor, table: bool) -> Result<Self, NnError> {
+    pub fn binarized(
+        session: &Session,
+        w: &Tensor,
+        binarization: Binarization,
+        table: bool,
+    ) -> Result<Self, NnError> {
         let w = w.to_dtype(DType::F32)?.contiguous();
         let &[rows, columns] = w.shape() else {
             return Err(NnError::Batch(format!(
@@ -295,7 +302,27 @@ impl QuantizedMatrix {
                 w.shape()
             )));
         };
-        let (scales, signs) = estimators::row_signs(session, &w)?;
+        let (scales, signs) = match binarization {
+            Binarization::Naive | Binarization::BiBert => estimators::row_signs(session, &w)?,
+            Binarization::Bit { .. } => estimators::table_signs(&w)?,
+        };
+        Self::of_signs((rows, columns), scales, &signs, table)
+    }
+
+    /// A matrix of signs, −1 and 1, with a scale for each row: of a layer, or a table.
+    ///
+    /// # Errors
+    /// When storage cannot be made.
+    ///
+    /// # Panics
+    /// When there are not as many signs or scales.
+    pub fn of_signs(
+        (rows, columns): (usize, usize),
+        scales: Vec<f32>,
+        signs: &[f32],
+        table: bool,
+    ) -> Result<Self, NnError> {
+        assert_eq!((signs.len(), scales.len()), (rows * columns, rows));
         let len = packed_len(1, columns);
         let mut bytes = vec![0; rows * len];
         let mut codes = vec![0; columns];

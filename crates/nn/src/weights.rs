@@ -7,6 +7,7 @@ use bertha_autograd::{Parameter, Session};
 use bertha_kernels::WeightSource;
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
+use crate::elastic::Range;
 use crate::initializer::{Initial, Initializer};
 use crate::{Binarization, NnError, ParameterSet, QuantizedMatrix};
 
@@ -24,6 +25,8 @@ pub struct Weights<'a> {
     binarization: Option<Binarization>,
     /// Whether what loads from here is part of what is binarized.
     is_binarized: bool,
+    /// Whether what loads from here reads an activation's values.
+    is_activated: bool,
 }
 
 /// What is loaded to be trained.
@@ -44,6 +47,7 @@ impl<'a> Weights<'a> {
             training: None,
             binarization: None,
             is_binarized: false,
+            is_activated: false,
         }
     }
 
@@ -66,6 +70,7 @@ impl<'a> Weights<'a> {
             }),
             binarization: None,
             is_binarized: false,
+            is_activated: false,
         }
     }
 
@@ -82,6 +87,23 @@ impl<'a> Weights<'a> {
         Self {
             is_binarized: true,
             ..self.clone()
+        }
+    }
+
+    /// The same for a layer that reads an activation's values, which are hardly below 0.
+    #[must_use]
+    pub fn activated(&self) -> Self {
+        Self {
+            is_activated: true,
+            ..self.clone()
+        }
+    }
+
+    /// Which values a layer's inputs have.
+    pub(crate) fn range(&self) -> Range {
+        match self.is_activated {
+            true => Range::Unsigned,
+            false => Range::Signed,
         }
     }
 
@@ -175,10 +197,18 @@ impl<'a> Weights<'a> {
         };
         let mut matrix = QuantizedMatrix::load(checkpoint, &full_name, (rows, columns))?;
         let latent = matrix.is_none() && self.training.is_none() && self.contains(name);
-        if latent && self.binarization().is_some() {
-            // A checkpoint of training: it runs as what it was trained to be.
+        // A checkpoint of training: it runs as what it was trained to be. BiT's layers take more than their weights.
+        let binarization = self.binarization().filter(|_| latent);
+        let binarization =
+            binarization.filter(|of| table || !matches!(of, Binarization::Bit { .. }));
+        if let Some(of) = binarization {
             let tensor = self.tensor(name, &[rows, columns])?;
-            matrix = Some(QuantizedMatrix::binarized(self.session, &tensor, table)?);
+            matrix = Some(QuantizedMatrix::binarized(
+                self.session,
+                &tensor,
+                of,
+                table,
+            )?);
         }
         if matrix.is_some() && self.training.is_some() {
             return Err(NnError::QuantizedTraining {

@@ -6,6 +6,7 @@ use bertha_autograd::Session;
 use bertha_compress::{Distillation, binarized_config, pack_binarized};
 use bertha_models::{Config, TrainableModel, load_with_head};
 use bertha_nn::Binarization;
+use bertha_tensor::Tensor;
 use bertha_tokenizer::Tokenizer;
 use bertha_train::collate::BatchSize;
 use bertha_train::trainer::Trainer;
@@ -15,7 +16,7 @@ use crate::args::{Global, ModelDir};
 use crate::commands::model_folder::write_packed;
 use crate::commands::task_data::{Reading, TaskName};
 use crate::commands::training::{Defaults, Training, limit_threads};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// Make a fine-tuned model one of signs: a bit for each weight, each input and each attention weight
 #[derive(Args, Debug)]
@@ -42,9 +43,13 @@ pub struct Binarize {
     #[arg(long, value_enum, default_value_t)]
     method: Method,
     /// Match directions of queries, keys, values and hidden states with the teacher's: on for bibert, off
-    /// for naive
+    /// for naive and bit
     #[arg(long, value_name = "BOOL")]
     direction_matching: Option<bool>,
+    /// Bits of inputs and attention weights, with --method bit. A model with more than one is not packed: it
+    /// is the teacher of one with fewer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    activation_bits: u32,
     /// Share of the task's own loss beside the teacher's
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     hard_loss: f64,
@@ -62,6 +67,9 @@ enum Method {
     Bibert,
     /// Signs of everything, attention weights too: they are all 1
     Naive,
+    /// BiT: inputs on two levels that learn, of softmaxes and activations 0 and another; hidden states
+    /// are matched
+    Bit,
 }
 
 const HELP: &str = "\
@@ -72,6 +80,10 @@ Examples:
   bertha classify --model sst2-binary \"What a wonderful film.\"
   bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
       --method naive --direction-matching true --epochs 5 --output half
+  bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
+      --method bit --activation-bits 2 --output sst2-step
+  bertha binarize --task classify --teacher sst2-step --train train.tsv --dev dev.tsv \\
+      --method bit --output sst2-bit
 
 Input:
   As `bertha finetune`'s; the teacher must have been trained on the same labels.
@@ -83,6 +95,7 @@ Output:
   The folder is that of a run, as `bertha finetune` leaves it, with the packed model in it. Two
   lines: the run's, as finetune's, then
     {\"output\":\"sst2-binary\",\"bytes\":…,\"bytes_before\":…,\"weights\":…}
+  With --activation-bits above 1 only the first: the folder holds weights of floats, and runs as they.
   Checkpoints in the folder hold the weights that are trained, as floats; `bertha evaluate` runs
   both.";
 
@@ -110,9 +123,22 @@ impl Binarize {
         let binarization = match self.method {
             Method::Bibert => Binarization::BiBert,
             Method::Naive => Binarization::Naive,
+            Method::Bit => Binarization::Bit {
+                bits: self.activation_bits,
+            },
         };
+        if binarization.activation_bits() != self.activation_bits {
+            return Err(Failure::usage(format!(
+                "--activation-bits {} goes with --method bit: inputs of the others have one bit",
+                self.activation_bits
+            )));
+        }
+        let taught = config.binarization()?;
         let config = binarized_config(&config, binarization);
         let model = TrainableModel::from_dir(&dir, config, head, &session, training.seed)?;
+        if taught.is_some_and(|taught| taught != binarization) {
+            forget_levels(&model)?;
+        }
         let matches = self
             .direction_matching
             .unwrap_or(self.method == Method::Bibert);
@@ -120,6 +146,8 @@ impl Binarize {
         objective.hard = self.hard_loss;
         if matches {
             objective = objective.matching_directions();
+        } else if self.method == Method::Bit {
+            objective = objective.matching_hidden_states();
         }
         let options = training.options(&Defaults {
             epochs: 10.0,
@@ -133,10 +161,21 @@ impl Binarize {
             trainer = trainer.evaluation(dev.data);
         }
         let outcome = training.run(global, trainer, &dir)?;
-        write_packed(
-            &pack_binarized(&session, &outcome.model)?,
-            &dir,
-            &training.output,
-        )
+        if binarization.activation_bits() > 1 {
+            return Ok(());
+        }
+        let packed = pack_binarized(&session, &outcome.model)?;
+        write_packed(&packed, &dir, &training.output)
     }
+}
+
+/// Lets levels of inputs begin anew: those of a teacher are for other bits.
+fn forget_levels(model: &TrainableModel) -> Result<()> {
+    for parameter in &model.parameters {
+        let name = parameter.name();
+        if name.ends_with("_level") || name.ends_with("_ceiling") {
+            parameter.set(Tensor::full(0.0_f32, parameter.shape())?)?;
+        }
+    }
+    Ok(())
 }

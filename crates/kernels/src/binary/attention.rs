@@ -3,6 +3,10 @@
 //!
 //! Scores, weights and values never are floats: with bits `a` of the keys attended to and bits `v` of a value over the
 //! keys, the sum of the signs is `2·popcount(a and v) − popcount(a)`.
+//!
+//! Or, as BiT has it (Liu et al. 2022, <https://arxiv.org/abs/2205.13016>), a query attends to keys whose weight in a softmax
+//! is not below a threshold. A score of D places is one of D + 1 whole numbers, so that a row of D + 1 exponentials, made once for
+//! a head, is looked into for all pairs.
 
 use super::{WORD, pack_signs};
 use crate::Exec;
@@ -21,7 +25,7 @@ pub struct BinaryAttentionShape {
 }
 
 /// Which keys a query attends to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Attends {
     /// Those with a score above 0, as BiBERT's code has it.
     Positive,
@@ -29,6 +33,13 @@ pub enum Attends {
     NotNegative,
     /// All: what the signs of a softmax come to.
     All,
+    /// Those whose softmax is not below a threshold.
+    Softmax {
+        /// What scores are multiplied by.
+        scale: f32,
+        /// The least weight that counts.
+        threshold: f32,
+    },
 }
 
 /// `out[T,H·D]`: for each query the sum of the signs of the values of the keys of its sequence that it attends to.
@@ -92,7 +103,7 @@ impl Kernel for Head<'_> {
         };
         let mut key_bits = vec![0u64; keys * words];
         for (token, bits) in key_bits.chunks_exact_mut(words.max(1)).enumerate() {
-            pack_signs(row(token, 1), dim, bits);
+            pack_signs(row(token, 1), dim, None, bits);
         }
         // The bits of each place of the values, over the keys.
         let of_keys = keys.div_ceil(WORD);
@@ -105,20 +116,27 @@ impl Kernel for Head<'_> {
         }
         let mut query = vec![0u64; words];
         let mut attended = vec![0u64; of_keys];
+        let mut weights = Weights::new(self.shape, keys);
         for token in 0..keys {
-            pack_signs(row(token, 0), dim, &mut query);
+            pack_signs(row(token, 0), dim, None, &mut query);
             attended.fill(0);
             for (key, bits) in key_bits.chunks_exact(words.max(1)).enumerate() {
                 let pairs = query.iter().zip(bits);
                 let differing: u32 = pairs.map(|(q, k)| (q ^ k).count_ones()).sum();
+                weights.differing[key] = differing;
                 // The score is dim − 2·differing.
                 let twice = 2 * differing as usize;
                 let attends = match self.shape.attends {
                     Attends::Positive => twice < dim,
                     Attends::NotNegative => twice <= dim,
                     Attends::All => true,
+                    // It takes all scores of a query.
+                    Attends::Softmax { .. } => false,
                 };
                 attended[key / WORD] |= u64::from(attends) << (key % WORD);
+            }
+            if let Attends::Softmax { threshold, .. } = self.shape.attends {
+                weights.above(threshold, &mut attended);
             }
             let count: u32 = attended.iter().map(|bits| bits.count_ones()).sum();
             let first = (self.rows.start + token) * width + self.head * dim;
@@ -131,4 +149,41 @@ impl Kernel for Head<'_> {
             }
         }
     }
+}
+
+/// The softmax of scores that are whole numbers.
+struct Weights {
+    /// Places in which each key differs from the query.
+    differing: Vec<u32>,
+    /// `e^(−2·scale·i)`: what a score that differs in i places more weighs less.
+    less: Vec<f32>,
+}
+
+impl Weights {
+    fn new(shape: BinaryAttentionShape, keys: usize) -> Self {
+        let less = match shape.attends {
+            Attends::Softmax { scale, .. } => softmax_steps(scale, shape.head_dim),
+            _ => Vec::new(),
+        };
+        let differing = vec![0; keys];
+        Self { differing, less }
+    }
+
+    /// The bits of the keys whose softmax is not below a threshold.
+    fn above(&self, threshold: f32, bits: &mut [u64]) {
+        let nearest = self.differing.iter().copied().min().unwrap_or(0);
+        let weight = |&differing: &u32| self.less[(differing - nearest) as usize];
+        let sum: f32 = self.differing.iter().map(weight).sum();
+        let least = threshold * sum;
+        for (bits, differing) in bits.iter_mut().zip(self.differing.chunks(WORD)) {
+            for (key, differing) in differing.iter().enumerate() {
+                *bits |= u64::from(weight(differing) >= least) << key;
+            }
+        }
+    }
+}
+
+/// `e^(−2·scale·i)` for `i` of 0 to `dim`, of a scale that is not negative.
+pub(super) fn softmax_steps(scale: f32, dim: usize) -> Vec<f32> {
+    (0..=dim).map(|i| (-2.0 * scale * i as f32).exp()).collect()
 }

@@ -15,25 +15,32 @@ const BLOCK_ROWS: usize = 64;
 /// Bits multiplied below which a task is not worth a thread's while.
 const LEAST_WORK: usize = 1 << 21;
 
-/// The signs of rows of `k` values as bits, `⌈k/64⌉` words a row, the first value in the lowest bit.
+/// The signs of rows of `k` values as bits, `⌈k/64⌉` words a row, the first value in the lowest bit. With a threshold for each
+/// of the `k`, whether values are not below it.
 ///
 /// # Panics
 /// When the slices have other lengths.
-pub fn pack_signs(x: &[f32], k: usize, words: &mut [u64]) {
+pub fn pack_signs(x: &[f32], k: usize, thresholds: Option<&[f32]>, words: &mut [u64]) {
     let each = k.div_ceil(WORD);
     if k == 0 {
         return;
     }
     assert_eq!(x.len() / k * each, words.len(), "{each} words a row");
     assert!(x.len().is_multiple_of(k), "rows of {k} values");
+    assert!(
+        thresholds.is_none_or(|thresholds| thresholds.len() == k),
+        "{k} thresholds"
+    );
     for (row, words) in x.chunks_exact(k).zip(words.chunks_exact_mut(each)) {
-        for (values, word) in row.chunks(WORD).zip(words) {
+        for (at, (values, word)) in row.chunks(WORD).zip(words).enumerate() {
             let mut bits = 0;
             // Bytes first: the compiler turns eight comparisons into a mask.
             for (i, values) in values.chunks(8).enumerate() {
                 let mut byte = 0u8;
+                let first = at * WORD + 8 * i;
                 for (bit, &value) in values.iter().enumerate() {
-                    byte |= u8::from(value >= 0.0) << bit;
+                    let threshold = thresholds.map_or(0.0, |thresholds| thresholds[first + bit]);
+                    byte |= u8::from(value >= threshold) << bit;
                 }
                 bits |= u64::from(byte) << (8 * i);
             }
@@ -65,7 +72,7 @@ pub fn gemm_binary(
             let bits = unsafe {
                 std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u64>(), rows * words)
             };
-            pack_rows(exec, rows, x, k, bits);
+            pack_rows(exec, rows, x, weights, bits);
             driver::gemm(
                 exec,
                 rows,
@@ -79,7 +86,7 @@ pub fn gemm_binary(
     }
     let words = words.max(1);
     let mut bits = vec![0u64; rows * words];
-    pack_rows(exec, rows, x, k, &mut bits);
+    pack_rows(exec, rows, x, weights, &mut bits);
     let panels = n.div_ceil(COLUMNS);
     let tiles = n.div_ceil(WIDTH);
     let row_blocks = rows.div_ceil(BLOCK_ROWS);
@@ -129,8 +136,9 @@ pub fn gemm_binary(
     });
 }
 
-/// [`pack_signs`] for `rows` rows, on all threads.
-fn pack_rows(exec: &Exec, rows: usize, x: &[f32], k: usize, bits: &mut [u64]) {
+/// [`pack_signs`] for `rows` rows, on all threads, as the weights want it.
+fn pack_rows(exec: &Exec, rows: usize, x: &[f32], weights: &BinaryWeights, bits: &mut [u64]) {
+    let (k, thresholds) = (weights.k(), weights.thresholds());
     let words = k.div_ceil(WORD);
     let bits = SharedMut::new(bits);
     exec.for_ranges(rows, 2 * k, |range| {
@@ -138,11 +146,11 @@ fn pack_rows(exec: &Exec, rows: usize, x: &[f32], k: usize, bits: &mut [u64]) {
         let bits = unsafe { bits.slice(range.start * words..range.end * words) };
         let x = &x[range.start * k..range.end * k];
         match exec.isa().0 {
-            Tier::Portable(_) => pack_signs(x, k, bits),
+            Tier::Portable(_) => pack_signs(x, k, thresholds, bits),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tokens prove AVX2.
             Tier::Avx2(_) | Tier::Avx512(_) | Tier::Amx(_) => unsafe {
-                avx2::pack_signs(x, k, bits)
+                avx2::pack_signs(x, k, thresholds, bits)
             },
         }
     });
@@ -159,28 +167,42 @@ mod avx2 {
     /// # Safety
     /// AVX2.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn pack_signs(x: &[f32], k: usize, words: &mut [u64]) {
+    pub(super) unsafe fn pack_signs(
+        x: &[f32],
+        k: usize,
+        thresholds: Option<&[f32]>,
+        words: &mut [u64],
+    ) {
         if k == 0 {
             return;
         }
-        let zero = _mm256_setzero_ps();
+        assert!(
+            thresholds.is_none_or(|thresholds| thresholds.len() == k),
+            "{k} thresholds"
+        );
         let rows = x.chunks_exact(k);
         for (row, words) in rows.zip(words.chunks_exact_mut(k.div_ceil(WORD))) {
             let wholes = row.chunks_exact(WORD);
             let rest = wholes.remainder();
-            for (values, word) in wholes.zip(words.iter_mut()) {
+            for (at, (values, word)) in wholes.zip(words.iter_mut()).enumerate() {
                 *word = 0;
                 for (i, eight) in values.chunks_exact(8).enumerate() {
                     // SAFETY: eight values.
                     let eight = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
-                    let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(eight, zero));
+                    let least = match thresholds {
+                        // SAFETY: as many as a row has, of which these eight are whole ones.
+                        Some(of) => unsafe { _mm256_loadu_ps(of.as_ptr().add(at * WORD + 8 * i)) },
+                        None => _mm256_setzero_ps(),
+                    };
+                    let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(eight, least));
                     *word |= u64::from(mask.cast_unsigned()) << (8 * i);
                 }
             }
             if let Some(word) = words.last_mut().filter(|_| !rest.is_empty()) {
                 *word = 0;
                 for (i, &value) in rest.iter().enumerate() {
-                    *word |= u64::from(value >= 0.0) << i;
+                    let least = thresholds.map_or(0.0, |of| of[k - rest.len() + i]);
+                    *word |= u64::from(value >= least) << i;
                 }
             }
         }

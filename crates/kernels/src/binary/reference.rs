@@ -1,5 +1,6 @@
 //! Products of signs as products.
 
+use super::attention::softmax_steps;
 use super::{Attends, BinaryAttentionShape};
 
 /// 1 where a value is not negative, else −1.
@@ -37,15 +38,25 @@ pub fn binary_attention(
             for head in 0..heads {
                 let places = head * dim..(head + 1) * dim;
                 out[query * width..][places.clone()].fill(0.0);
-                for key in rows.clone() {
-                    let score: f32 = places
-                        .clone()
-                        .map(|i| at(query, 0, i) * at(key, 1, i))
-                        .sum();
+                let score = |key: usize| -> f32 {
+                    let places = places.clone();
+                    places.map(|i| at(query, 0, i) * at(key, 1, i)).sum()
+                };
+                let scores: Vec<f32> = rows.clone().map(score).collect();
+                let largest = scores.iter().copied().fold(f32::MIN, f32::max);
+                let scale = match shape.attends {
+                    Attends::Softmax { scale, .. } => scale,
+                    _ => 0.0,
+                };
+                let less = softmax_steps(scale, dim);
+                let weight = |score: &f32| less[((largest - score) / 2.0) as usize];
+                let sum: f32 = scores.iter().map(weight).sum();
+                for (key, score) in rows.clone().zip(&scores) {
                     let attends = match shape.attends {
-                        Attends::Positive => score > 0.0,
-                        Attends::NotNegative => score >= 0.0,
+                        Attends::Positive => *score > 0.0,
+                        Attends::NotNegative => *score >= 0.0,
                         Attends::All => true,
+                        Attends::Softmax { threshold, .. } => weight(score) >= threshold * sum,
                     };
                     if attends {
                         for i in places.clone() {

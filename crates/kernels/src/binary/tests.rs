@@ -70,7 +70,15 @@ fn attention_of_bits_is_that_of_signs() {
         let tokens = 205;
         let mut qkv = values(tokens * 3 * heads * head_dim, 7);
         (qkv[0], qkv[1]) = (-0.0, 0.0);
-        for attends in [Attends::Positive, Attends::NotNegative, Attends::All] {
+        let softmax = |scale, threshold| Attends::Softmax { scale, threshold };
+        for attends in [
+            Attends::Positive,
+            Attends::NotNegative,
+            Attends::All,
+            softmax(0.0, 0.02),
+            softmax(0.3, 0.01),
+            softmax(20.0, 0.5),
+        ] {
             let shape = BinaryAttentionShape {
                 heads,
                 head_dim,
@@ -88,6 +96,51 @@ fn attention_of_bits_is_that_of_signs() {
             }
         }
     }
+}
+
+/// A column's threshold is as good as taken from its values: their difference is never rounded to the other side of 0.
+#[test]
+fn thresholds_are_signs_of_differences() {
+    for (rows, n, k) in [(1, 9, 63), (5, 24, 192), (3, 17, 200)] {
+        let (mut x, w, scales) = (values(rows * k, 1), values(n * k, 2), values(n, 3));
+        let mut thresholds = values(k, 6);
+        (x[0], thresholds[0], x[k - 1], thresholds[k - 1]) = (0.25, 0.25, -1e-40, 0.0);
+        let columns = thresholds.iter().cycle();
+        let moved: Vec<f32> = x.iter().zip(columns).map(|(x, least)| x - least).collect();
+        let mut expected = vec![0.0; rows * n];
+        reference::gemm_binary(rows, &moved, (&w, &scales), k, &mut expected);
+        let codes = bits(&w, k);
+        for isa in Isa::available() {
+            let exec = Exec::with_isa(isa, 2);
+            let weights = BinaryWeights::pack_stacked(&exec, &[(&codes, &scales)], k);
+            let weights = weights.with_thresholds(thresholds.clone());
+            let mut y = vec![f32::NAN; rows * n];
+            gemm_binary(&exec, rows, &x, &weights, Epilogue::default(), &mut y);
+            assert_eq!(y, expected, "{isa} {rows} {n} {k}");
+        }
+    }
+}
+
+/// Equal scores of 4 keys weigh a quarter each.
+#[test]
+fn a_softmax_is_compared_with_its_threshold() {
+    let qkv = vec![1.0; 4 * 3 * 2];
+    let seen = |threshold| {
+        let attends = Attends::Softmax {
+            scale: 0.7,
+            threshold,
+        };
+        let shape = BinaryAttentionShape {
+            heads: 1,
+            head_dim: 2,
+            attends,
+        };
+        let mut out = vec![f32::NAN; 4 * 2];
+        let exec = Exec::new(Some(1)).unwrap();
+        binary_attention(&exec, &qkv, &[0, 4], shape, &mut out);
+        out[0]
+    };
+    assert_eq!((seen(0.25), seen(0.26)), (4.0, 0.0));
 }
 
 /// A weight of 1, 0, 1, 1 over values +, −, −, + sums to 1: both ways to count agree.

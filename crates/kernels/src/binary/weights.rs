@@ -15,6 +15,8 @@ use crate::isa::Isa;
 pub struct BinaryWeights {
     data: Data,
     scales: Vec<f32>,
+    /// What inputs are compared with, where that is not 0.
+    thresholds: Option<Vec<f32>>,
     isa: Isa,
     n: usize,
     k: usize,
@@ -72,10 +74,22 @@ impl BinaryWeights {
         Self {
             data,
             scales,
+            thresholds: None,
             isa,
             n,
             k,
         }
+    }
+
+    /// The same for inputs whose bits are 1 where they are not below a threshold of their column, in place of 0.
+    ///
+    /// # Panics
+    /// When there is not a threshold for each column.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: Vec<f32>) -> Self {
+        assert_eq!(thresholds.len(), self.k, "thresholds of {} columns", self.k);
+        self.thresholds = Some(thresholds);
+        self
     }
 
     /// Columns of the product (N).
@@ -94,7 +108,8 @@ impl BinaryWeights {
             Data::Words(words) => size_of_val(&**words),
             Data::Tiles(words) => size_of_val(&**words),
         };
-        data + size_of_val(&*self.scales)
+        let thresholds = self.thresholds.as_deref().map_or(0, size_of_val);
+        data + size_of_val(&*self.scales) + thresholds
     }
 
     /// The instruction set they were packed for.
@@ -135,6 +150,11 @@ impl BinaryWeights {
                 *value = (k - 2 * value.to_bits().cast_signed()) as f32 * scale;
             }
         }
+    }
+
+    /// What inputs are compared with; nothing stands for 0.
+    pub(super) fn thresholds(&self) -> Option<&[f32]> {
+        self.thresholds.as_deref()
     }
 
     /// A scale for each row.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bertha_autograd::{Precision, Session, Var};
 use bertha_nn::{
-    AttentionContext, Disentangled, DistanceProjection, FeedForward, GlobalProjections, LayerNorm,
-    Linear, NnError, Rotary, SelfAttention, Weights,
+    AttentionContext, Bias, Disentangled, DistanceProjection, FeedForward, GlobalProjections,
+    LayerNorm, Linear, NnError, Rotary, SelfAttention, Weights,
 };
 
 use super::{EncoderConfig, NormOrder};
@@ -94,14 +94,18 @@ impl Layer {
             Up::Gated(name) => linear(name, n, 2 * inner, biases.feed_forward)?,
             Up::GatedPair(names) => stacked(names, inner, biases.feed_forward)?,
         };
-        let down = linear(names.down, inner, n, biases.feed_forward)?;
+        let mut below = weights.at(names.down);
+        if matches!(names.up, Up::Plain(_)) && biases.feed_forward == Bias::Present {
+            below = below.activated();
+        }
+        let down = Linear::load(&below, inner, n, biases.feed_forward)?;
         let norm =
             |name| LayerNorm::load_with(&weights.at(name), n, config.layer_norm_eps, biases.norm);
         let dropout = &config.dropout;
         let mut attention = SelfAttention::new(qkv, mix, config.num_attention_heads)?
             .with_pattern(kind.pattern)
             .with_dropout(dropout.attention_weights, dropout.attention)
-            .binarized_as(weights);
+            .binarized_as(weights)?;
         if let Some(rotary) = rotary {
             attention = attention.with_rotary(rotary);
         }
