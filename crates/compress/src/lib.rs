@@ -39,7 +39,7 @@ pub use folder::{LayerReport, Quantized, quantize};
 pub use gptq::gptq;
 pub use hessian::{Curvature, PowerIteration, assign_bits, curvatures, largest_eigenvalue};
 pub use names::layer_of;
-pub use quantization_aware::{Estimator, QuantizationAware, STEP};
+pub use quantization_aware::{Estimator, QuantizationAware, STEP, with_rounded_inputs};
 pub use rounding::round_to_nearest;
 pub use sensitivity::{Sensitivity, sensitivities, spare};
 pub use settings::{Method, Settings};

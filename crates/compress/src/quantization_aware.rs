@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bertha_autograd::{Gradients, Parameter, Session};
 use bertha_kernels::{CodeBook, Group, GroupRange, decode_group, encode_group};
 use bertha_models::{Config, TrainableModel};
-use bertha_nn::WeightFormat;
+use bertha_nn::{InputRounding, WeightFormat};
 use bertha_tensor::Tensor;
 use bertha_train::TrainError;
 use bertha_train::trainer::WeightRounding;
@@ -37,6 +37,21 @@ impl Estimator {
             Self::LearnedSteps => "lsq",
         }
     }
+}
+
+/// The configuration of a model that learns with the inputs of its layers rounded: each layer has a parameter more, `input_level`, its
+/// step, which begins with the first inputs.
+pub fn with_rounded_inputs(config: &Config, rounding: InputRounding) -> Config {
+    let mut config = config.clone();
+    let mut keys = json!({ "quant_method": "bertha" });
+    put_input_keys(&mut keys, rounding);
+    config.set("quantization_config", keys);
+    config
+}
+
+fn put_input_keys(keys: &mut Value, rounding: InputRounding) {
+    keys["input_bits"] = rounding.bits.into();
+    keys["input_estimator"] = rounding.estimator.name().into();
 }
 
 /// What the names of learned scales end with, after their weights'.
@@ -131,7 +146,7 @@ impl QuantizationAware {
     /// When a weight is not finite.
     pub fn pack(&self, model: &TrainableModel) -> Result<Quantized, CompressError> {
         let mut packed = Quantized {
-            config: self.config(&model.config),
+            config: self.config(&model.config)?,
             tensors: BTreeMap::new(),
             metadata: BTreeMap::new(),
             layers: Vec::new(),
@@ -162,18 +177,19 @@ impl QuantizationAware {
         Ok(packed)
     }
 
-    fn config(&self, config: &Config) -> Config {
+    fn config(&self, config: &Config) -> Result<Config, CompressError> {
         let mut config = config.clone();
-        config.set(
-            "quantization_config",
-            json!({
-                "quant_method": "bertha",
-                "method": "quantization-aware",
-                "estimator": self.estimator.name(),
-                "double_quantization": self.double,
-            }),
-        );
-        config
+        let mut keys = json!({
+            "quant_method": "bertha",
+            "method": "quantization-aware",
+            "estimator": self.estimator.name(),
+            "double_quantization": self.double,
+        });
+        if let Some(rounding) = config.input_rounding()? {
+            put_input_keys(&mut keys, rounding);
+        }
+        config.set("quantization_config", keys);
+        Ok(config)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bertha_autograd::{Gradients, Parameter, Session};
-use bertha_compress::{Estimator, Method, QuantizationAware, Settings};
+use bertha_autograd::{Gradients, Parameter, Session, ops};
+use bertha_compress::{Estimator, Method, QuantizationAware, Settings, with_rounded_inputs};
 use bertha_kernels::{CodeBook, GroupRange};
 use bertha_models::{Config, ForwardOptions, Head, Model, TrainableModel, load};
-use bertha_nn::{Batch, WeightFormat};
+use bertha_nn::{Batch, InputEstimator, InputRounding, WeightFormat};
 use bertha_tensor::Tensor;
 use bertha_tokenizer::{Input, Tokenizer};
 use bertha_train::data::{Examples, text_examples};
@@ -76,6 +76,60 @@ fn what_is_packed_is_what_passes_saw() {
                 (seen - loaded).abs() < 1e-5,
                 "{book:?}: {seen} and {loaded}"
             );
+        }
+    }
+}
+
+/// Inputs on levels too, by steps that begin with the first pass and learn.
+#[test]
+fn rounded_inputs_are_packed_as_passes_saw_them() {
+    let session = Session::new(Some(2)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (bits, estimator) in [
+        (4, InputEstimator::LearnedSteps),
+        (8, InputEstimator::LearnedSteps),
+        (3, InputEstimator::Clip),
+    ] {
+        let config = Config::from_file(golden().join("config.json")).unwrap();
+        let config = with_rounded_inputs(&config, InputRounding { bits, estimator });
+        let head = Head::SequenceClassification;
+        let mut model = TrainableModel::from_dir(golden(), config, head, &session, 1).unwrap();
+        let settings = Settings::new(format(CodeBook::Symmetric(4)));
+        let rule = Estimator::StraightThrough;
+        let aware = QuantizationAware::new(&session, &mut model, &settings, rule).unwrap();
+        let levels: Vec<&Parameter> = (model.parameters.iter())
+            .filter(|parameter| parameter.name().ends_with("input_level"))
+            .collect();
+        // Of queries, keys and values together, the mixing layer, up and down, in each layer; and of the pooler.
+        let layers = model.model.info().layers;
+        assert_eq!(levels.len(), 4 * layers + 1);
+        let training = session.training(1, 0);
+        let batch = Batch::from_sequences(&[vec![3u32, 5, 7, 2], vec![9, 8, 7]]).unwrap();
+        let outputs = (model.model).forward(&training, &batch, &ForwardOptions::default());
+        let logits_of = outputs.unwrap().logits.unwrap();
+        let square = ops::mul(&training, &logits_of, &logits_of).unwrap();
+        let loss = ops::sum_all(&training, &square).unwrap();
+        let mut gradients = Gradients::new();
+        loss.backward(&training, &mut gradients).unwrap();
+        let mut learning = 0;
+        for level in levels {
+            assert!(
+                level.value().item::<f32>().unwrap() > 0.0,
+                "{}",
+                level.name()
+            );
+            let gradient = gradients.get(level).unwrap().item::<f32>().unwrap();
+            assert!(gradient.is_finite());
+            learning += usize::from(gradient != 0.0);
+        }
+        // Nothing is cut at first where values are only cut.
+        assert_eq!(learning > 0, estimator == InputEstimator::LearnedSteps);
+        aware.pack(&model).unwrap().save(dir.path()).unwrap();
+        let loaded = logits(&*load(dir.path(), &session).unwrap(), &session);
+        round(&aware, &model);
+        let seen = logits(&*model.model, &session);
+        for (seen, loaded) in seen.iter().zip(&loaded) {
+            assert!((seen - loaded).abs() < 1e-4, "{bits}: {seen} and {loaded}");
         }
     }
 }

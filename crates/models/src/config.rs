@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bertha_nn::{Activation, Binarization, activation_from_name};
+use bertha_nn::{Activation, Binarization, InputEstimator, InputRounding, activation_from_name};
 use serde_json::{Map, Value};
 
 use crate::{Head, ModelError, ProblemType};
@@ -297,6 +297,32 @@ impl Config {
                     Err(self.error("quantization_config", expected))
                 }
             },
+        }
+    }
+
+    /// How inputs of layers are rounded: `quantization_config.input_bits` and `input_estimator`.
+    ///
+    /// # Errors
+    /// When these are out of range.
+    pub fn input_rounding(&self) -> Result<Option<InputRounding>, ModelError> {
+        let found = self.keys.get("quantization_config");
+        let key = |name: &str| found.and_then(|found| found.get(name));
+        let Some(bits) = key("input_bits").filter(|bits| !bits.is_null()) else {
+            return Ok(None);
+        };
+        let bits = bits.as_u64().filter(|bits| (2..=8).contains(bits));
+        let name = key("input_estimator").and_then(Value::as_str);
+        let estimator = InputEstimator::from_name(name.unwrap_or("lsq"));
+        match (bits, estimator) {
+            (Some(bits), Some(estimator)) => Ok(Some(InputRounding {
+                bits: bits as u32,
+                estimator,
+            })),
+            _ => {
+                let expected =
+                    "`input_bits` of 2 to 8 and an `input_estimator` of \"lsq\" or \"pact\"";
+                Err(self.error("quantization_config", expected.into()))
+            }
         }
     }
 

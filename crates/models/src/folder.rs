@@ -55,7 +55,9 @@ pub fn load_checkpoint(
     session: &Session,
 ) -> Result<Box<dyn Model>, ModelError> {
     let architecture = architecture(config)?;
-    let weights = Weights::new(checkpoint, session).with_binarization(config.binarization()?);
+    let weights = Weights::new(checkpoint, session)
+        .with_binarization(config.binarization()?)
+        .with_input_rounding(config.input_rounding()?);
     let model = (architecture.load)(config, &weights, head)?;
     // What was packed is not read again; what stays mapped (the tables) comes back on demand.
     checkpoint.release_all_pages();

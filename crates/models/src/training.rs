@@ -69,7 +69,8 @@ impl TrainableModel {
         };
         let set = ParameterSet::new();
         let weights = Weights::trainable(checkpoint, session, &initializer, &set)
-            .with_binarization(config.binarization()?);
+            .with_binarization(config.binarization()?)
+            .with_input_rounding(config.input_rounding()?);
         let model = (architecture.load)(&config, &weights, head)?;
         config.set("architectures", vec![head.class(architecture.class_prefix)]);
         Ok(Self {

@@ -27,6 +27,43 @@ impl Range {
     }
 }
 
+/// How the step of inputs that are rounded learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InputEstimator {
+    /// LSQ: from what is rounded and from what is cut (Esser et al. 2020, <https://arxiv.org/abs/1902.08153>).
+    #[default]
+    LearnedSteps,
+    /// PACT: from what is cut alone, so that it is where values are cut that learns; it begins where none is (Choi et al. 2018,
+    /// <https://arxiv.org/abs/1805.06085>, on both sides of 0).
+    Clip,
+}
+
+impl InputEstimator {
+    /// What a configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LearnedSteps => "lsq",
+            Self::Clip => "pact",
+        }
+    }
+
+    /// That of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::LearnedSteps, Self::Clip]
+            .into_iter()
+            .find(|of| of.name() == name)
+    }
+}
+
+/// Inputs of layers as whole numbers of some bits, as many on both sides of 0, by a step that learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputRounding {
+    /// Bits of a value, 2 to 8.
+    pub bits: u32,
+    /// How the step learns.
+    pub estimator: InputEstimator,
+}
+
 /// `α·q` of the whole number `q` that is nearest to `(x + β)/α`, within what its bits hold. The step `α` and, of a layer's
 /// inputs, the shift `β` of each column are learned.
 pub(crate) struct Elastic {
@@ -36,9 +73,27 @@ pub(crate) struct Elastic {
     shift: Option<Parameter>,
     range: Range,
     bits: u32,
+    rule: Rule,
+}
+
+/// Whose levels and gradients they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// BiT's.
+    Elastic,
+    /// As many levels on both sides of 0.
+    Even(InputEstimator),
 }
 
 impl Elastic {
+    /// Of the inputs of a layer that is not binarized: `input_level`.
+    pub(crate) fn rounded(weights: &Weights<'_>, rounding: InputRounding) -> Result<Self, NnError> {
+        Ok(Self {
+            rule: Rule::Even(rounding.estimator),
+            ..Self::plain(weights, "input", Range::Signed, rounding.bits)?
+        })
+    }
+
     /// Of the inputs of a layer, with a shift: `input_level` or `input_ceiling`, and `input_shift`.
     pub(crate) fn of_inputs(
         weights: &Weights<'_>,
@@ -66,6 +121,7 @@ impl Elastic {
             shift: None,
             range,
             bits,
+            rule: Rule::Elastic,
         })
     }
 
@@ -86,6 +142,9 @@ impl Elastic {
         let levels = (1u32 << self.bits) as f32;
         match (self.range, self.bits) {
             (Range::Signed, 1) => (-1.0, 1.0),
+            (Range::Signed, _) if matches!(self.rule, Rule::Even(_)) => {
+                (1.0 - levels / 2.0, levels / 2.0 - 1.0)
+            }
             (Range::Signed, _) => (-levels / 2.0, levels / 2.0 - 1.0),
             (Range::Unsigned, _) => (0.0, levels - 1.0),
         }
@@ -103,6 +162,10 @@ impl Elastic {
         };
         let x = x.tensor().contiguous();
         let x = x.as_slice::<f32>()?;
+        if self.rule == Rule::Even(InputEstimator::Clip) {
+            let most = x.iter().map(|x| x.abs()).fold(0.0, f32::max);
+            return Ok((most / self.ends().1).max(f32::MIN_POSITIVE));
+        }
         let sum: f64 = x.iter().map(|&x| f64::from(x.abs())).sum();
         let mean = sum / x.len().max(1) as f64;
         let times = match self.range {
@@ -163,10 +226,10 @@ impl Elastic {
         let slopes = moved.map(|(&moved, &level)| {
             let inside = (low..=high).contains(&(moved / step));
             let signs = self.bits == 1 && self.range == Range::Signed;
-            if inside && !signs {
-                level - moved / step
-            } else {
-                level
+            match inside && !signs {
+                true if self.rule == Rule::Even(InputEstimator::Clip) => 0.0,
+                true => level - moved / step,
+                false => level,
             }
         });
         let slopes = Tensor::from_vec(slopes.collect(), x.shape())?;
@@ -301,6 +364,7 @@ mod tests {
             shift: shift.map(|values| of("shift", values)),
             range,
             bits,
+            rule: Rule::Elastic,
         }
     }
 
@@ -359,6 +423,33 @@ mod tests {
         assert_close(step[0], (-2.0 + 0.4 - 1.2 + 4.0) / 2.0);
         let of = elastic(Range::Unsigned, 2, 0.25, None);
         assert_eq!(run(&of, &[-1.0, 0.1, 0.3, 9.0]).0, [0.0, 0.0, 0.25, 0.75]);
+    }
+
+    #[test]
+    fn even_levels_learn_by_what_is_cut() {
+        let x = [-3.0, -0.6, 0.2, 0.9];
+        for (estimator, rounded) in [
+            (InputEstimator::LearnedSteps, 3.0 * (0.0 - 0.4)),
+            (InputEstimator::Clip, 0.0),
+        ] {
+            let of = Elastic {
+                rule: Rule::Even(estimator),
+                ..elastic(Range::Signed, 2, 0.5, None)
+            };
+            let (y, [dx, step, _]) = run(&of, &x);
+            assert_eq!(y, [-0.5, -0.5, 0.0, 0.5]);
+            // −1.2 steps are beyond the last level.
+            assert_eq!(dx, [0.0, 0.0, 3.0, 0.0]);
+            let cut = -1.0 - 2.0 + 4.0;
+            assert_close(step[0], (cut + rounded) / 2.0);
+        }
+        let of = Elastic {
+            rule: Rule::Even(InputEstimator::Clip),
+            ..elastic(Range::Signed, 8, 0.0, None)
+        };
+        let x = Var::constant(Tensor::from_vec(vec![0.5f32, -2.54], &[1, 2]).unwrap());
+        // Nothing is cut at first.
+        assert_close(of.step(Some(&x)).unwrap(), 0.02);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use batch::Batch;
 pub use bertha_kernels::Activation;
 pub use block_pattern::BlockPattern;
 pub use disentangled::{Disentangled, DistanceBuckets, DistanceProjection, DistanceTable};
-pub use elastic::{BitInputs, BitWeight};
+pub use elastic::{BitInputs, BitWeight, InputEstimator, InputRounding};
 pub use embedding::{EmbeddingNames, EmbeddingSizes, Embeddings};
 pub use error::NnError;
 pub use estimators::Binarization;

@@ -42,6 +42,8 @@ enum Inputs {
     Signs,
     /// Levels that are learned: trained as what is binarized, or, with more bits than one, run so.
     Elastic(Elastic),
+    /// Values on levels, of a weight that is not binarized.
+    Rounded(Elastic),
 }
 
 impl Linear {
@@ -76,7 +78,10 @@ impl Linear {
         };
         let names = parts.iter().map(|part| part.full_name("weight")).collect();
         let mut binarized = match first.binarization() {
-            None => Inputs::Plain,
+            None => match first.input_rounding() {
+                Some(rounding) => Inputs::Rounded(Elastic::rounded(first, rounding)?),
+                None => Inputs::Plain,
+            },
             Some(Binarization::Bit { bits }) => {
                 if first.is_trainable() || Elastic::has_inputs(first) {
                     Inputs::Elastic(Elastic::of_inputs(first, inputs, first.range(), bits)?)
@@ -242,6 +247,7 @@ impl Linear {
     ) -> Result<Var, NnError> {
         session.observe(&self.names, x);
         let x = match &self.inputs {
+            Inputs::Rounded(elastic) => &elastic.forward(session, x)?,
             Inputs::Elastic(elastic) if !self.is_trained() => &elastic.forward(session, x)?,
             Inputs::Signs | Inputs::Elastic(_) => {
                 return self.forward_binarized(session, x, activation, residual);

@@ -7,7 +7,7 @@ use bertha_autograd::{Parameter, Session};
 use bertha_kernels::WeightSource;
 use bertha_tensor::{Checkpoint, DType, Tensor};
 
-use crate::elastic::Range;
+use crate::elastic::{InputRounding, Range};
 use crate::initializer::{Initial, Initializer};
 use crate::{Binarization, NnError, ParameterSet, QuantizedMatrix};
 
@@ -23,7 +23,9 @@ pub struct Weights<'a> {
     training: Option<Training<'a>>,
     /// How the model is binarized.
     binarization: Option<Binarization>,
-    /// Whether what loads from here is part of what is binarized.
+    /// How inputs of layers are rounded.
+    inputs: Option<InputRounding>,
+    /// Whether what loads from here is part of what is binarized, or rounded.
     is_binarized: bool,
     /// Whether what loads from here reads an activation's values.
     is_activated: bool,
@@ -46,6 +48,7 @@ impl<'a> Weights<'a> {
             name_prefix: String::new(),
             training: None,
             binarization: None,
+            inputs: None,
             is_binarized: false,
             is_activated: false,
         }
@@ -69,6 +72,7 @@ impl<'a> Weights<'a> {
                 parameters,
             }),
             binarization: None,
+            inputs: None,
             is_binarized: false,
             is_activated: false,
         }
@@ -81,7 +85,19 @@ impl<'a> Weights<'a> {
         self
     }
 
-    /// The same for the parts of a model that are binarized where it is: its layers, its word table, its pooler.
+    /// The same of a model whose layers' inputs are rounded.
+    #[must_use]
+    pub fn with_input_rounding(mut self, rounding: Option<InputRounding>) -> Self {
+        self.inputs = rounding;
+        self
+    }
+
+    /// How inputs of what loads from here are rounded.
+    pub(crate) fn input_rounding(&self) -> Option<InputRounding> {
+        self.inputs.filter(|_| self.is_binarized)
+    }
+
+    /// The same for the parts of a model that are binarized where it is, or whose inputs are rounded: its layers, its word table, its pooler.
     #[must_use]
     pub fn binarized(&self) -> Self {
         Self {

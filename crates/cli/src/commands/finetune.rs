@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bertha_autograd::Session;
-use bertha_compress::{QuantizationAware, STEP};
+use bertha_compress::{QuantizationAware, STEP, with_rounded_inputs};
 use bertha_models::{Config, TrainableModel};
 use bertha_tokenizer::Tokenizer;
 use bertha_train::collate::BatchSize;
@@ -57,6 +57,8 @@ Examples:
   bertha finetune --task answer --model bert-base --train train-v2.0.json --output squad
   bertha finetune --task classify --model sst2 --train train.tsv --dev dev.tsv \\
       --quantize int2 --estimator lsq --output sst2-int2        learns as 2 bits, and is packed
+  bertha finetune --task classify --model sst2 --train train.tsv --dev dev.tsv \\
+      --quantize int4 --quantize-inputs 8 --output sst2-w4a8    inputs of layers have 8 bits too
   bertha finetune … --resume        goes on after Ctrl-C or a crash, to the same model
 
 Input:
@@ -102,6 +104,9 @@ impl Finetune {
         let session = Session::new(training.threads)?;
         let head = task.head();
         let settings = self.quantization.settings()?;
+        if let Some(rounding) = self.quantization.inputs()? {
+            config = with_rounded_inputs(&config, rounding);
+        }
         let mut model = TrainableModel::from_dir(&dir, config, head, &session, training.seed)?;
         if !model.fresh.is_empty() {
             tracing::info!("new layers: {}", model.fresh.join(", "));

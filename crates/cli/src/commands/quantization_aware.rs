@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bertha_compress::{Estimator, Settings};
-use bertha_nn::WeightFormat;
+use bertha_nn::{InputEstimator, InputRounding, WeightFormat};
 use bertha_tensor::Checkpoint;
 use clap::{Args, ValueEnum};
 
@@ -56,6 +56,32 @@ pub struct QuantizationAwareArgs {
         help_heading = "Quantization-aware training"
     )]
     estimator: Gradient,
+    /// Round inputs of layers too, to so many bits, by steps that learn
+    #[arg(
+        long,
+        value_name = "BITS",
+        value_parser = clap::value_parser!(u32).range(2..=8),
+        help_heading = "Quantization-aware training"
+    )]
+    quantize_inputs: Option<u32>,
+    /// How the steps of inputs learn
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        help_heading = "Quantization-aware training"
+    )]
+    input_estimator: Step,
+}
+
+/// An estimator of inputs on the command line.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Step {
+    /// From what is rounded and what is cut
+    #[default]
+    Lsq,
+    /// From what is cut: it is where values are cut that learns
+    Pact,
 }
 
 /// An estimator on the command line.
@@ -90,6 +116,23 @@ impl QuantizationAwareArgs {
             embeddings: (self.quantize_embeddings).map(|format| format.grouped(self.group_size)),
             ..Settings::new(format.grouped(self.group_size))
         }))
+    }
+
+    /// How inputs are rounded, if they are.
+    pub fn inputs(&self) -> Result<Option<InputRounding>> {
+        let Some(bits) = self.quantize_inputs else {
+            return Ok(None);
+        };
+        if self.quantize.is_none() && self.quantize_as.is_none() {
+            return Err(Failure::usage(
+                "--quantize-inputs goes with --quantize or --quantize-as, which say what weights become",
+            ));
+        }
+        let estimator = match self.input_estimator {
+            Step::Lsq => InputEstimator::LearnedSteps,
+            Step::Pact => InputEstimator::Clip,
+        };
+        Ok(Some(InputRounding { bits, estimator }))
     }
 
     /// What becomes of gradients.
