@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""BiBERT's two parts, each alone and both, against naive binarization (Qin et al. 2022, table 1 and its ablation).
+"""BiBERT's two parts, each alone and both, against naive binarization (Qin et al. 2022, table 1 and its ablation), and BiT.
 
     cargo build --release -p bertha-cli
     python recipes/bibert/run.py --model MODEL --train train.tsv --dev dev.tsv --output RUNS [--update]
 
 MODEL is a BERT with few layers, train.tsv and dev.tsv have columns `sentence` (or sentence1 and sentence2) and `label`.
-Fine-tunes a teacher, binarizes it in four ways with three seeds each, and writes the dev accuracies into README.md beside
+Fine-tunes a teacher, binarizes it in five ways with three seeds each, and writes the dev accuracies into README.md beside
 this file (with --update) and into picture.svg. A run that is in RUNS already is not made again. Needs Python alone.
 """
 
@@ -22,11 +22,12 @@ ARMS = [
     ("naive + direction matching", "naive", "true"),
     ("Bi-Attention alone", "bibert", "false"),
     ("BiBERT", "bibert", "true"),
+    ("BiT", "bit", "false"),
 ]
 
 
 def bertha(options, *words):
-    command = [options.bertha, *words, "-q"]
+    command = [options.bertha, *words, "--threads", options.threads, "-q"]
     made = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if made.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{made.stderr}")
@@ -100,12 +101,16 @@ def main():
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--teacher-epochs", type=int, default=3)
+    parser.add_argument("--teacher-learning-rate", type=float, default=5e-5)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--update", action="store_true", help="write README.md's table and picture.svg")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     teacher = options.output / "teacher"
-    found = run(options, teacher, "finetune", "--model", options.model, "--epochs", 3)
+    found = run(options, teacher, "finetune", "--model", options.model, "--epochs", options.teacher_epochs,
+                "--learning-rate", options.teacher_learning_rate)
     teacher_score = 100 * found["evaluation"][options.metric]
     rows = {name: [] for name, _, _ in ARMS}
     # Seed by seed, so that what is there at any time compares.

@@ -175,6 +175,7 @@ pub fn quantize(
             "embeddings": settings.embeddings.map(|format| format.to_string()),
             "double_quantization": settings.double_quantization,
             "method": settings.method.name(),
+            "outlier_threshold": settings.outlier_threshold,
             "modules_to_not_convert": kept,
         }),
     );

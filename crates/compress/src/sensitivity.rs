@@ -60,7 +60,7 @@ impl<'a> Trial<'a> {
             Some(self.calibration),
         )?;
         let checkpoint = quantized.checkpoint();
-        let model = load_checkpoint(&checkpoint, self.config, self.head, self.session)?;
+        let model = load_checkpoint(&checkpoint, &quantized.config, self.head, self.session)?;
         let found = outputs(self.session, &*model, self.batches)?;
         let square = |x: f64| x * x;
         let pairs = self.expected.iter().zip(&found);

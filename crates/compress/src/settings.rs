@@ -58,6 +58,9 @@ pub struct Settings {
     pub method: Method,
     /// Whether scales are stored in 8 bits.
     pub double_quantization: bool,
+    /// The magnitude from which on layers of 8 bits do not round inputs, but multiply them as floats (Dettmers et al. 2022,
+    /// LLM.int8(), <https://arxiv.org/abs/2208.07339>); 6 there.
+    pub outlier_threshold: Option<f32>,
     /// Of the tables of words and positions; as they are where there is none.
     pub embeddings: Option<WeightFormat>,
     /// Also the linear layers outside of the encoder's layers: poolers and heads.
@@ -77,6 +80,7 @@ impl Settings {
             format,
             method: Method::Round(GroupRange::MinMax),
             double_quantization: false,
+            outlier_threshold: None,
             embeddings: None,
             heads: false,
             keep: Vec::new(),
@@ -130,6 +134,17 @@ impl Settings {
                 self.method.name()
             )));
         }
-        Ok(())
+        let int8 = self.format == WeightFormat::Int8
+            || self.overrides.values().any(|of| *of == WeightFormat::Int8);
+        match self.outlier_threshold {
+            Some(_) if !int8 => Err(CompressError::Settings(format!(
+                "{} does not round inputs, so that none is an outlier: take int8, or no threshold",
+                self.format
+            ))),
+            Some(threshold) if !(threshold > 0.0) => Err(CompressError::Settings(format!(
+                "the threshold of outliers is {threshold}, expected a number above 0"
+            ))),
+            _ => Ok(()),
+        }
     }
 }

@@ -266,6 +266,42 @@ fn methods_that_calibrate_keep_outputs_closer() {
     assert!(error < 0.05, "{error}");
 }
 
+/// One of the values between layers is far beyond the others, as in real encoders: as floats it costs the others no levels.
+#[test]
+fn outliers_are_multiplied_as_floats() {
+    let dir = tempfile::tempdir().unwrap();
+    for isa in Isa::available() {
+        let session = Session::from_exec(Exec::with_isa(isa, 2));
+        let mut source = Source::new("roberta_masked_lm", &session);
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        for name in source.checkpoint.names() {
+            let mut tensor = source.checkpoint.get(name).unwrap().copy();
+            if name.ends_with("LayerNorm.weight") {
+                tensor.as_mut_slice::<f32>().unwrap()[3] *= 60.0;
+            }
+            tensors.insert(name.to_owned(), tensor);
+        }
+        source.checkpoint = Checkpoint::from_tensors("large", tensors, BTreeMap::new());
+        let head = source.config.head();
+        source.model = load_checkpoint(&source.checkpoint, &source.config, head, &session).unwrap();
+        let exact = outputs(&*source.model, &session);
+        let error = |threshold| {
+            let settings = Settings {
+                outlier_threshold: threshold,
+                ..Settings::new(WeightFormat::Int8)
+            };
+            let quantized = source.quantized(&session, &settings, None).unwrap();
+            quantized.save(dir.path()).unwrap();
+            let found = outputs(&*load(dir.path(), &session).unwrap(), &session);
+            relative_error(&exact, &found)
+        };
+        let (rounded, kept) = (error(None), error(Some(6.0)));
+        assert!(kept * 2.0 < rounded, "{isa}: {kept} and {rounded}");
+        // Nothing is so large.
+        assert_eq!(error(Some(1e9)), rounded);
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -321,6 +357,12 @@ fn what_cannot_be_is_refused() {
             .to_string()
             .contains("query.weight_scale")
     );
+
+    let mut settings = Settings::new(codes(CodeBook::Nf4, 64));
+    settings.outlier_threshold = Some(6.0);
+    let message = source.quantized(&session, &settings, None).unwrap_err();
+    let message = message.to_string();
+    assert!(message.contains("none is an outlier"), "{message}");
 
     let mut settings = Settings::new(WeightFormat::Int8);
     settings.keep = vec!["encoder".into()];

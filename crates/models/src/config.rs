@@ -326,6 +326,25 @@ impl Config {
         }
     }
 
+    /// The magnitude from which on layers of 8 bits do not round inputs: `quantization_config.outlier_threshold`.
+    ///
+    /// # Errors
+    /// When that is not a number above 0.
+    pub fn outlier_threshold(&self) -> Result<Option<f32>, ModelError> {
+        let found = self.keys.get("quantization_config");
+        let found = found.and_then(|found| found.get("outlier_threshold"));
+        let Some(found) = found.filter(|found| !found.is_null()) else {
+            return Ok(None);
+        };
+        match found.as_f64().filter(|threshold| *threshold > 0.0) {
+            Some(threshold) => Ok(Some(threshold as f32)),
+            None => {
+                let expected = "an `outlier_threshold` above 0".into();
+                Err(self.error("quantization_config", expected))
+            }
+        }
+    }
+
     /// What kind of target a sequence classifier was trained on, where the configuration says.
     ///
     /// # Errors

@@ -169,7 +169,7 @@ impl Linear {
         bias: Option<Tensor>,
     ) -> Result<Self, NnError> {
         let input_scale = weight.input_scale().cloned();
-        let weight = packed(session, &[weight], None)?;
+        let weight = packed(session, &[weight], Reading::default())?;
         let weight = LinearWeight::quantized(weight, bias, input_scale)?;
         Ok(Self {
             weight,
@@ -455,15 +455,28 @@ fn latent_bits(
         None => None,
     };
     let matrices: Vec<_> = matrices.iter().collect();
-    let weight = packed(session, &matrices, Some(inputs.thresholds(columns)))?;
+    let reading = Reading {
+        thresholds: Some(inputs.thresholds(columns)),
+        outliers: None,
+    };
+    let weight = packed(session, &matrices, reading)?;
     Ok(LinearWeight::quantized(weight, bias, None)?)
 }
 
-/// Matrices of one format, one below the other; of binary ones what inputs are compared with, where that is not 0.
+/// How packed weights read inputs.
+#[derive(Default)]
+struct Reading {
+    /// What binary weights compare inputs with, where that is not 0.
+    thresholds: Option<Vec<f32>>,
+    /// The magnitude from which on weights of 8 bits do not round inputs.
+    outliers: Option<f32>,
+}
+
+/// Matrices of one format, one below the other.
 fn packed(
     session: &Session,
     parts: &[&QuantizedMatrix],
-    thresholds: Option<Vec<f32>>,
+    reading: Reading,
 ) -> Result<QuantizedWeight, NnError> {
     let inputs = parts.first().map_or(0, |part| part.shape().1);
     Ok(match parts.first().map(|part| part.format()) {
@@ -479,7 +492,7 @@ fn packed(
             let sources = parts.iter().map(|part| part.binary());
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
             let weight = BinaryWeights::pack_stacked(session.exec(), &sources, inputs);
-            QuantizedWeight::Binary(match thresholds {
+            QuantizedWeight::Binary(match reading.thresholds {
                 Some(thresholds) => weight.with_thresholds(thresholds),
                 None => weight,
             })
@@ -487,7 +500,11 @@ fn packed(
         _ => {
             let sources = parts.iter().map(|part| part.int8());
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            QuantizedWeight::Int8(Int8Weights::pack_stacked(session.exec(), &sources, inputs))
+            let weight = Int8Weights::pack_stacked(session.exec(), &sources, inputs);
+            QuantizedWeight::Int8(match reading.outliers {
+                Some(threshold) => weight.with_outliers(threshold),
+                None => weight,
+            })
         }
     })
 }
@@ -515,7 +532,12 @@ fn stacked_quantized(
             }
             false => None,
         };
-        let weight = packed(session, &matrices, thresholds)?;
+        let outliers = parts[0].outlier_threshold();
+        let reading = Reading {
+            thresholds,
+            outliers,
+        };
+        let weight = packed(session, &matrices, reading)?;
         return Ok(LinearWeight::quantized(weight, bias, input_scale)?);
     }
     let tensors = parts

@@ -25,6 +25,8 @@ pub struct Weights<'a> {
     binarization: Option<Binarization>,
     /// How inputs of layers are rounded.
     inputs: Option<InputRounding>,
+    /// The magnitude from which on inputs of 8 bits are not rounded.
+    outliers: Option<f32>,
     /// Whether what loads from here is part of what is binarized, or rounded.
     is_binarized: bool,
     /// Whether what loads from here reads an activation's values.
@@ -49,6 +51,7 @@ impl<'a> Weights<'a> {
             training: None,
             binarization: None,
             inputs: None,
+            outliers: None,
             is_binarized: false,
             is_activated: false,
         }
@@ -73,6 +76,7 @@ impl<'a> Weights<'a> {
             }),
             binarization: None,
             inputs: None,
+            outliers: None,
             is_binarized: false,
             is_activated: false,
         }
@@ -90,6 +94,18 @@ impl<'a> Weights<'a> {
     pub fn with_input_rounding(mut self, rounding: Option<InputRounding>) -> Self {
         self.inputs = rounding;
         self
+    }
+
+    /// The same of a model whose layers of 8 bits do not round inputs from a magnitude on.
+    #[must_use]
+    pub fn with_outlier_threshold(mut self, threshold: Option<f32>) -> Self {
+        self.outliers = threshold;
+        self
+    }
+
+    /// The magnitude from which on layers of 8 bits do not round inputs.
+    pub(crate) fn outlier_threshold(&self) -> Option<f32> {
+        self.outliers
     }
 
     /// How inputs of what loads from here are rounded.

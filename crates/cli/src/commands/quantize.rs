@@ -68,6 +68,10 @@ pub struct Quantize {
     /// How much of the inputs' range goes to the weights, for --method smoothquant
     #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = share)]
     smoothquant_strength: f32,
+    /// Multiply inputs of this magnitude or more as floats, for --to int8: LLM.int8()'s outliers, from 6 on
+    /// there
+    #[arg(long, value_name = "X", value_parser = magnitude)]
+    outlier_threshold: Option<f32>,
     /// Texts as the model will see them: a text a line, or JSON lines with a text
     #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     calibrate: Option<PathBuf>,
@@ -109,6 +113,7 @@ pub struct Quantize {
 const HELP: &str = "\
 Examples:
   bertha quantize --model all-MiniLM-L6-v2 --to int8 --output minilm-int8
+  bertha quantize --model all-MiniLM-L6-v2 --to int8 --outlier-threshold 6 --output minilm-llm-int8
   bertha quantize --model all-MiniLM-L6-v2 --to nf4 --double-quantization --embeddings int8 \\
       --output minilm-nf4
   bertha quantize --model my-classifier --to int4 --method gptq --calibrate train.txt \\
@@ -168,6 +173,11 @@ fn percent(text: &str) -> std::result::Result<f32, String> {
 
 fn share(text: &str) -> std::result::Result<f32, String> {
     number(text, 0.0, 1.0, "a number from 0 to 1").map(|number| number as f32)
+}
+
+fn magnitude(text: &str) -> std::result::Result<f32, String> {
+    let found = number(text, f64::from(f32::MIN_POSITIVE), 1e30, "a number above 0");
+    found.map(|number| number as f32)
 }
 
 fn bits(text: &str) -> std::result::Result<f64, String> {
@@ -311,6 +321,7 @@ impl Quantize {
                 Rule::Qbert => Method::Round(GroupRange::MeanSquare),
             },
             double_quantization: self.double_quantization,
+            outlier_threshold: self.outlier_threshold,
             embeddings: self
                 .embeddings
                 .map(|format| format.grouped(self.group_size)),

@@ -7,8 +7,10 @@
 //! - `quantize`: rows in 8 bits;
 //! - on AMX in tiles: see `gemm::amx`;
 //! - `quads`: where the machine multiplies bytes by four (AVX-512 VNNI), on the tiles of the f32 product;
-//! - `pairs`: elsewhere bytes are widened to 16 bits and multiplied in pairs, whose sums cannot overflow.
+//! - `pairs`: elsewhere bytes are widened to 16 bits and multiplied in pairs, whose sums cannot overflow;
+//! - `outliers`: inputs that are too large for bytes, where weights say from which magnitude on.
 
+mod outliers;
 mod pairs;
 mod quads;
 mod quantize;
@@ -43,6 +45,8 @@ pub struct Int8Weights {
     scales: Vec<f32>,
     /// Where inputs go without a sign: 128 times the sum of each row, by which products are too large.
     excess: Vec<i32>,
+    /// The magnitude from which on inputs are not rounded.
+    outliers: Option<f32>,
     layout: Layout,
     isa: Isa,
     n: usize,
@@ -158,10 +162,29 @@ impl Int8Weights {
             data,
             scales,
             excess,
+            outliers: None,
             layout,
             isa,
             n,
             k,
+        }
+    }
+
+    /// The same for inputs that are not rounded from a magnitude on, which is above 0: they are multiplied as floats with what
+    /// the bytes stand for (Dettmers et al. 2022, LLM.int8(), <https://arxiv.org/abs/2208.07339>).
+    #[must_use]
+    pub fn with_outliers(mut self, threshold: f32) -> Self {
+        self.outliers = Some(threshold);
+        self
+    }
+
+    /// What the bytes of column `k` stand for, `[N]`.
+    fn column(&self, k: usize, values: &mut [f32]) {
+        let (columns, panel_len) = (self.layout.columns, self.layout.panel_bytes(self.k));
+        let bytes = self.data.as_bytes();
+        for (row, (value, scale)) in values.iter_mut().zip(&self.scales).enumerate() {
+            let at = row / columns * panel_len + self.layout.at(row % columns, k);
+            *value = f32::from(bytes[at].cast_signed()) * scale;
         }
     }
 
@@ -198,6 +221,26 @@ impl Int8Weights {
         &self.data[panel * len..][..len]
     }
 
+    /// The product of bytes.
+    fn product(&self, exec: &Exec, rows: usize, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
+        match self.layout.order {
+            Order::Pairs => pairs::gemm(exec, rows, x, self, epilogue, y),
+            Order::Quads => quads::gemm(exec, rows, x, self, epilogue, y),
+            #[cfg(target_arch = "x86_64")]
+            Order::Tiles => {
+                let amx = self.isa.amx().expect("tiles are packed for AMX");
+                let inputs = amx::Inputs { rows, x };
+                let tiles = amx::Weights {
+                    n: self.n,
+                    k: self.k,
+                    panels: self.data.as_bytes(),
+                    scales: &self.scales,
+                };
+                amx::gemm::<crate::amx::Int8>(exec, amx, inputs, tiles, epilogue, None, y);
+            }
+        }
+    }
+
     /// A panel of pairs.
     fn pairs(&self, panel: usize) -> &[u8] {
         let len = self.words() * 2 * self.layout.columns;
@@ -215,8 +258,8 @@ impl std::fmt::Debug for Int8Weights {
     }
 }
 
-/// `y[T,N] = epilogue((q(x)·Wqᵀ)·s_x·s_w)` for `x[T,K]`: each row of `x` is quantized by its own largest value. Runs on
-/// the instruction set that the weights were packed for.
+/// `y[T,N] = epilogue((q(x)·Wqᵀ)·s_x·s_w)` for `x[T,K]`: each row of `x` is quantized by its own largest value, of those that are
+/// not [outliers](Int8Weights::with_outliers). Runs on the instruction set that the weights were packed for.
 ///
 /// # Panics
 /// When a slice has another length.
@@ -231,20 +274,10 @@ pub fn gemm_int8(
     if gemm_is_empty((rows, weights.n, weights.k), x, epilogue, y) {
         return;
     }
-    match weights.layout.order {
-        Order::Pairs => pairs::gemm(exec, rows, x, weights, epilogue, y),
-        Order::Quads => quads::gemm(exec, rows, x, weights, epilogue, y),
-        #[cfg(target_arch = "x86_64")]
-        Order::Tiles => {
-            let amx = weights.isa.amx().expect("tiles are packed for AMX");
-            let inputs = amx::Inputs { rows, x };
-            let tiles = amx::Weights {
-                n: weights.n,
-                k: weights.k,
-                panels: weights.data.as_bytes(),
-                scales: &weights.scales,
-            };
-            amx::gemm::<crate::amx::Int8>(exec, amx, inputs, tiles, epilogue, None, y);
-        }
+    if let Some(threshold) = weights.outliers
+        && outliers::gemm(exec, (rows, x), (weights, threshold), epilogue, y)
+    {
+        return;
     }
+    weights.product(exec, rows, x, epilogue, y);
 }
