@@ -30,6 +30,7 @@ mod rounding;
 mod scaling;
 mod sensitivity;
 mod settings;
+mod splitting;
 
 pub use binarize::{binarized_config, pack_binarized};
 pub use calibration::{Calibration, Statistics, linear_layers};
@@ -43,3 +44,4 @@ pub use quantization_aware::{Estimator, QuantizationAware, STEP, with_rounded_in
 pub use rounding::round_to_nearest;
 pub use sensitivity::{Sensitivity, sensitivities, spare};
 pub use settings::{Method, Settings};
+pub use splitting::{binary_weights, split_weights, ternary_weights};

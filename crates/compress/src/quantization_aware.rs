@@ -49,7 +49,7 @@ pub fn with_rounded_inputs(config: &Config, rounding: InputRounding) -> Config {
     config
 }
 
-fn put_input_keys(keys: &mut Value, rounding: InputRounding) {
+pub(crate) fn put_input_keys(keys: &mut Value, rounding: InputRounding) {
     keys["input_bits"] = rounding.bits.into();
     keys["input_estimator"] = rounding.estimator.name().into();
 }
@@ -140,6 +140,17 @@ impl QuantizationAware {
         })
     }
 
+    /// The codes of a weight as it is now, a row each, and what they stand for; none of a weight that is not rounded.
+    pub(crate) fn codes(
+        &self,
+        name: &str,
+    ) -> Result<Option<(WeightFormat, Vec<Row>)>, CompressError> {
+        let Some(rounding) = self.weights.get(name) else {
+            return Ok(None);
+        };
+        Ok(Some((rounding.format, rounding.rows(self.range)?)))
+    }
+
     /// Packs what was learned.
     ///
     /// # Errors
@@ -187,6 +198,9 @@ impl QuantizationAware {
         });
         if let Some(rounding) = config.input_rounding()? {
             put_input_keys(&mut keys, rounding);
+        }
+        if config.split_weights()? {
+            keys["split_weights"] = true.into();
         }
         config.set("quantization_config", keys);
         Ok(config)

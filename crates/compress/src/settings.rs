@@ -37,6 +37,7 @@ impl Method {
             Self::Round(GroupRange::MinMax) => "minmax",
             Self::Round(GroupRange::Percentile(_)) => "percentile",
             Self::Round(GroupRange::MeanSquare) => "mse",
+            Self::Round(GroupRange::Ternary) => "twn",
             Self::SmoothQuant { .. } => "smoothquant",
             Self::Gptq { .. } => "gptq",
             Self::Awq => "awq",
@@ -132,6 +133,16 @@ impl Settings {
             return Err(CompressError::Settings(format!(
                 "{} spreads levels over a range, which signs do not have: take minmax",
                 self.method.name()
+            )));
+        }
+        let ternary = |format: WeightFormat| {
+            let book = CodeBook::Symmetric(2);
+            matches!(format, WeightFormat::Codes { book: of, .. } if of == book)
+        };
+        if self.method == Method::Round(GroupRange::Ternary) && !ternary(self.format) {
+            return Err(CompressError::Settings(format!(
+                "twn finds the scale of three levels, and {} has others: take int2",
+                self.format
             )));
         }
         let int8 = self.format == WeightFormat::Int8

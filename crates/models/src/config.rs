@@ -345,6 +345,21 @@ impl Config {
         }
     }
 
+    /// Whether layers have two weights each, side by side: `quantization_config.split_weights`.
+    ///
+    /// # Errors
+    /// When that is neither true nor false.
+    pub fn split_weights(&self) -> Result<bool, ModelError> {
+        let found = self.keys.get("quantization_config");
+        match found.and_then(|found| found.get("split_weights")) {
+            None | Some(Value::Null) => Ok(false),
+            Some(found) => found.as_bool().ok_or_else(|| {
+                let expected = "`split_weights` of true or false".into();
+                self.error("quantization_config", expected)
+            }),
+        }
+    }
+
     /// What kind of target a sequence classifier was trained on, where the configuration says.
     ///
     /// # Errors

@@ -58,7 +58,8 @@ pub fn load_checkpoint(
     let weights = Weights::new(checkpoint, session)
         .with_binarization(config.binarization()?)
         .with_input_rounding(config.input_rounding()?)
-        .with_outlier_threshold(config.outlier_threshold()?);
+        .with_outlier_threshold(config.outlier_threshold()?)
+        .with_split(config.split_weights()?);
     let model = (architecture.load)(config, &weights, head)?;
     // What was packed is not read again; what stays mapped (the tables) comes back on demand.
     checkpoint.release_all_pages();

@@ -42,6 +42,20 @@ impl TrainableModel {
         Self::load(Some(&checkpoint), config, head, session, seed)
     }
 
+    /// The model of a checkpoint, as [`Self::from_dir`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        config: Config,
+        head: Head,
+        session: &Session,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        Self::load(Some(checkpoint), config, head, session, seed)
+    }
+
     /// A model of random parameters, as functions of `seed`.
     ///
     /// # Errors
@@ -70,7 +84,8 @@ impl TrainableModel {
         let set = ParameterSet::new();
         let weights = Weights::trainable(checkpoint, session, &initializer, &set)
             .with_binarization(config.binarization()?)
-            .with_input_rounding(config.input_rounding()?);
+            .with_input_rounding(config.input_rounding()?)
+            .with_split(config.split_weights()?);
         let model = (architecture.load)(&config, &weights, head)?;
         config.set("architectures", vec![head.class(architecture.class_prefix)]);
         Ok(Self {

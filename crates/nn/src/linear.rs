@@ -32,6 +32,8 @@ pub struct Linear {
     /// What the checkpoint calls the weights that are stacked in it; empty where it has no names.
     names: Vec<String>,
     inputs: Inputs,
+    /// The weight is two side by side, of the same inputs.
+    split: bool,
 }
 
 /// What the product reads of an input.
@@ -77,6 +79,8 @@ impl Linear {
             ));
         };
         let names = parts.iter().map(|part| part.full_name("weight")).collect();
+        let split = first.is_split();
+        let columns = if split { 2 * inputs } else { inputs };
         let mut binarized = match first.binarization() {
             None => match first.input_rounding() {
                 Some(rounding) => Inputs::Rounded(Elastic::rounded(first, rounding)?),
@@ -94,7 +98,7 @@ impl Linear {
         if parts.iter().any(Weights::is_trainable) {
             let part = |part: &Weights<'_>| {
                 let weight =
-                    part.parameter(&["weight"], &[outputs_each, inputs], Initial::Normal)?;
+                    part.parameter(&["weight"], &[outputs_each, columns], Initial::Normal)?;
                 let bias = match bias {
                     Bias::Absent => None,
                     Bias::Present => {
@@ -112,20 +116,21 @@ impl Linear {
                 weight,
                 names,
                 inputs: binarized,
+                split,
             });
         }
         let quantized = parts
             .iter()
-            .map(|part| part.quantized("weight", [outputs_each, inputs], false))
+            .map(|part| part.quantized("weight", [outputs_each, columns], false))
             .collect::<Result<Vec<_>, _>>()?;
         let weight = if quantized.iter().any(Option::is_some) {
-            let floats = |part: &Weights<'_>| part.tensor("weight", &[outputs_each, inputs]);
+            let floats = |part: &Weights<'_>| part.tensor("weight", &[outputs_each, columns]);
             let bias = stacked_bias(parts, outputs_each, bias)?;
-            stacked_quantized(parts, &quantized, inputs, bias, floats)?
+            stacked_quantized(parts, &quantized, columns, bias, floats)?
         } else {
             let tensors = parts
                 .iter()
-                .map(|part| part.tensor("weight", &[outputs_each, inputs]))
+                .map(|part| part.tensor("weight", &[outputs_each, columns]))
                 .collect::<Result<Vec<_>, _>>()?;
             let bias = stacked_bias(parts, outputs_each, bias)?;
             match &binarized {
@@ -141,9 +146,9 @@ impl Linear {
                         Ok(w.tensor().clone())
                     });
                     let signs = signs.collect::<Result<Vec<_>, NnError>>()?;
-                    for_inference(first.session(), &signs, inputs, bias)?
+                    for_inference(first.session(), &signs, columns, bias)?
                 }
-                _ => for_inference(first.session(), &tensors, inputs, bias)?,
+                _ => for_inference(first.session(), &tensors, columns, bias)?,
             }
         };
         if let Inputs::Signs = binarized {
@@ -156,6 +161,7 @@ impl Linear {
             weight,
             names,
             inputs: binarized,
+            split,
         })
     }
 
@@ -175,6 +181,7 @@ impl Linear {
             weight,
             names: Vec::new(),
             inputs: Inputs::Plain,
+            split: false,
         })
     }
 
@@ -200,6 +207,7 @@ impl Linear {
             weight,
             names: Vec::new(),
             inputs: Inputs::Plain,
+            split: false,
         })
     }
 
@@ -223,6 +231,7 @@ impl Linear {
             weight,
             names: Vec::new(),
             inputs: Inputs::Plain,
+            split: false,
         })
     }
 
@@ -254,6 +263,11 @@ impl Linear {
             }
             Inputs::Plain => x,
         };
+        let doubled = match self.split {
+            true => Some(ops::concat(session, &[x, x], 1)?),
+            false => None,
+        };
+        let x = doubled.as_ref().unwrap_or(x);
         Ok(ops::linear(session, x, &self.weight, activation, residual)?)
     }
 
@@ -351,7 +365,7 @@ impl Linear {
         down: &Linear,
         residual: &Var,
     ) -> Result<Option<Var>, NnError> {
-        let plain = |of: &Self| matches!(of.inputs, Inputs::Plain);
+        let plain = |of: &Self| matches!(of.inputs, Inputs::Plain) && !of.split;
         if session.is_training() || session.is_observed() || !plain(self) || !plain(down) {
             return Ok(None);
         }
@@ -366,7 +380,7 @@ impl Linear {
 
     /// Width of the input.
     pub fn inputs(&self) -> usize {
-        self.weight.k()
+        self.weight.k() / if self.split { 2 } else { 1 }
     }
 
     /// Width of the output.

@@ -27,6 +27,8 @@ pub struct Weights<'a> {
     inputs: Option<InputRounding>,
     /// The magnitude from which on inputs of 8 bits are not rounded.
     outliers: Option<f32>,
+    /// Whether weights of layers are two side by side.
+    are_split: bool,
     /// Whether what loads from here is part of what is binarized, or rounded.
     is_binarized: bool,
     /// Whether what loads from here reads an activation's values.
@@ -52,6 +54,7 @@ impl<'a> Weights<'a> {
             binarization: None,
             inputs: None,
             outliers: None,
+            are_split: false,
             is_binarized: false,
             is_activated: false,
         }
@@ -77,6 +80,7 @@ impl<'a> Weights<'a> {
             binarization: None,
             inputs: None,
             outliers: None,
+            are_split: false,
             is_binarized: false,
             is_activated: false,
         }
@@ -94,6 +98,19 @@ impl<'a> Weights<'a> {
     pub fn with_input_rounding(mut self, rounding: Option<InputRounding>) -> Self {
         self.inputs = rounding;
         self
+    }
+
+    /// The same of a model whose layers have two weights each, side by side, that are added (Bai et al. 2020, BinaryBERT,
+    /// <https://arxiv.org/abs/2012.15701>).
+    #[must_use]
+    pub fn with_split(mut self, are_split: bool) -> Self {
+        self.are_split = are_split;
+        self
+    }
+
+    /// Whether what loads from here has two weights side by side.
+    pub(crate) fn is_split(&self) -> bool {
+        self.are_split && self.is_binarized
     }
 
     /// The same of a model whose layers of 8 bits do not round inputs from a magnitude on.

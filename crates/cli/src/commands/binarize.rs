@@ -1,15 +1,20 @@
 //! `bertha binarize`: a fine-tuned model becomes one of signs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bertha_autograd::Session;
-use bertha_compress::{Distillation, binarized_config, pack_binarized};
+use bertha_compress::{
+    Distillation, QuantizationAware, Quantized, binarized_config, binary_weights, pack_binarized,
+    split_weights, ternary_weights, with_rounded_inputs,
+};
 use bertha_models::{Config, TrainableModel, load_with_head};
-use bertha_nn::Binarization;
+use bertha_nn::{Binarization, InputEstimator, InputRounding};
 use bertha_tensor::Tensor;
 use bertha_tokenizer::Tokenizer;
 use bertha_train::collate::BatchSize;
-use bertha_train::trainer::Trainer;
+use bertha_train::data::Examples;
+use bertha_train::trainer::{EvaluationData, Outcome, Task, Trainer};
 use clap::{Args, ValueEnum};
 
 use crate::args::{Global, ModelDir};
@@ -43,13 +48,13 @@ pub struct Binarize {
     #[arg(long, value_enum, default_value_t)]
     method: Method,
     /// Match directions of queries, keys, values and hidden states with the teacher's: on for bibert, off
-    /// for naive and bit
+    /// for naive
     #[arg(long, value_name = "BOOL")]
     direction_matching: Option<bool>,
-    /// Bits of inputs and attention weights, with --method bit. A model with more than one is not packed: it
-    /// is the teacher of one with fewer
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
-    activation_bits: u32,
+    /// Bits of inputs. With bit several, such as 2,1, are steps: each has its folder in --output, and teaches
+    /// the next; one of more bits than one is not packed
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=8))]
+    activation_bits: Vec<u32>,
     /// Share of the task's own loss beside the teacher's
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     hard_loss: f64,
@@ -70,6 +75,9 @@ enum Method {
     /// BiT: inputs on two levels that learn, of softmaxes and activations 0 and another; hidden states
     /// are matched
     Bit,
+    /// BinaryBERT: ternary weights learn first, then two binary ones in place of each, whose sum it is;
+    /// inputs have 8 bits, or as many as --activation-bits says
+    Binarybert,
 }
 
 const HELP: &str = "\
@@ -81,9 +89,9 @@ Examples:
   bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
       --method naive --direction-matching true --epochs 5 --output half
   bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
-      --method bit --activation-bits 2 --output sst2-step
-  bertha binarize --task classify --teacher sst2-step --train train.tsv --dev dev.tsv \\
-      --method bit --output sst2-bit
+      --method bit --activation-bits 2,1 --output sst2-bit
+  bertha binarize --task classify --teacher sst2 --train train.tsv --dev dev.tsv \\
+      --method binarybert --activation-bits 4 --output sst2-1-4
 
 Input:
   As `bertha finetune`'s; the teacher must have been trained on the same labels.
@@ -95,7 +103,8 @@ Output:
   The folder is that of a run, as `bertha finetune` leaves it, with the packed model in it. Two
   lines: the run's, as finetune's, then
     {\"output\":\"sst2-binary\",\"bytes\":…,\"bytes_before\":…,\"weights\":…}
-  With --activation-bits above 1 only the first: the folder holds weights of floats, and runs as they.
+  A step of several (sst2-bit/2-bits, sst2-1-4/ternary) has a line and a folder of its own, which
+  holds the weights that are trained.
   Checkpoints in the folder hold the weights that are trained, as floats; `bertha evaluate` runs
   both.";
 
@@ -104,6 +113,7 @@ impl Binarize {
     pub fn run(&self, global: &Global) -> Result<()> {
         let training = &self.training;
         limit_threads(training.threads);
+        let bits = self.bits()?;
         let dir = ModelDir::new(&self.teacher).transformer()?;
         let task = self.task.task();
         let mut config = Config::from_file(dir.join("config.json"))?;
@@ -117,55 +127,175 @@ impl Binarize {
         let labels = train.labels.as_ref();
         let dev = self.dev.as_ref().map(|dev| load(dev, labels)).transpose()?;
         task.configure(&mut config, labels);
-        let session = Session::new(training.threads)?;
-        let head = task.head();
-        let teacher = load_with_head(&dir, head, &session)?;
-        let binarization = match self.method {
-            Method::Bibert => Binarization::BiBert,
-            Method::Naive => Binarization::Naive,
-            Method::Bit => Binarization::Bit {
-                bits: self.activation_bits,
-            },
+        let stages = Stages {
+            global,
+            training,
+            session: Session::new(training.threads)?,
+            task,
+            train: train.data.examples,
+            dev: dev.map(|dev| dev.data),
+            hard_loss: self.hard_loss,
         };
-        if binarization.activation_bits() != self.activation_bits {
-            return Err(Failure::usage(format!(
-                "--activation-bits {} goes with --method bit: inputs of the others have one bit",
-                self.activation_bits
-            )));
+        let last = training.output.as_path();
+        let packed = match self.method {
+            Method::Binarybert => stages.split(&dir, &config, bits[0])?,
+            Method::Bit => {
+                let (mut teacher, steps) = (dir.clone(), bits.len());
+                for (i, &bits) in bits.iter().enumerate() {
+                    let folder = match i + 1 == steps {
+                        true => last.to_path_buf(),
+                        false => last.join(format!("{bits}-bits")),
+                    };
+                    let of = Binarization::Bit { bits };
+                    let hidden = Hidden::Values;
+                    let outcome = stages.binarized(&teacher, &config, of, hidden, &folder)?;
+                    if bits == 1 {
+                        let packed = pack_binarized(&stages.session, &outcome.model)?;
+                        return write_packed(&packed, &dir, last);
+                    }
+                    teacher = folder;
+                }
+                return Ok(());
+            }
+            Method::Bibert | Method::Naive => {
+                let bibert = self.method == Method::Bibert;
+                let of = match bibert {
+                    true => Binarization::BiBert,
+                    false => Binarization::Naive,
+                };
+                let hidden = match self.direction_matching.unwrap_or(bibert) {
+                    true => Hidden::Directions,
+                    false => Hidden::Nothing,
+                };
+                let outcome = stages.binarized(&dir, &config, of, hidden, last)?;
+                pack_binarized(&stages.session, &outcome.model)?
+            }
+        };
+        write_packed(&packed, &dir, last)
+    }
+
+    /// Bits of inputs, of one step after the other.
+    fn bits(&self) -> Result<Vec<u32>> {
+        let found = &self.activation_bits;
+        let wrong = |what: &str| {
+            let given: Vec<String> = found.iter().map(u32::to_string).collect();
+            Err(Failure::usage(format!(
+                "--activation-bits {}: {what}",
+                given.join(",")
+            )))
+        };
+        if self.direction_matching.is_some()
+            && !matches!(self.method, Method::Bibert | Method::Naive)
+        {
+            return Err(Failure::usage(
+                "--direction-matching goes with --method bibert and naive",
+            ));
         }
-        let taught = config.binarization()?;
-        let config = binarized_config(&config, binarization);
-        let model = TrainableModel::from_dir(&dir, config, head, &session, training.seed)?;
+        match (self.method, &found[..]) {
+            (Method::Bibert | Method::Naive, []) | (Method::Bit, []) => Ok(vec![1]),
+            (Method::Bibert | Method::Naive, _) => wrong(
+                "inputs of bibert and naive have one bit; others go with --method bit and binarybert",
+            ),
+            (Method::Bit, several) if several.is_sorted_by(|a, b| a > b) => Ok(several.to_vec()),
+            (Method::Bit, _) => wrong("steps have fewer bits each, such as 2,1"),
+            (Method::Binarybert, []) => Ok(vec![8]),
+            (Method::Binarybert, &[bits]) if bits > 1 => Ok(vec![bits]),
+            (Method::Binarybert, _) => wrong("binarybert has one number of bits, 2 to 8"),
+        }
+    }
+}
+
+/// What of the hidden states a student matches with its teacher.
+#[derive(Clone, Copy)]
+enum Hidden {
+    Nothing,
+    Directions,
+    Values,
+}
+
+/// What the steps of a binarization share.
+struct Stages<'a> {
+    global: &'a Global,
+    training: &'a Training,
+    session: Session,
+    task: Task,
+    train: Examples,
+    dev: Option<EvaluationData>,
+    hard_loss: f64,
+}
+
+impl Stages<'_> {
+    /// A student of the model in a folder, whose latent weights learn as signs.
+    fn binarized(
+        &self,
+        dir: &Path,
+        config: &Config,
+        binarization: Binarization,
+        hidden: Hidden,
+        folder: &Path,
+    ) -> Result<Outcome> {
+        let taught = Config::from_file(dir.join("config.json"))?.binarization()?;
+        let config = binarized_config(config, binarization);
+        let (head, seed) = (self.task.head(), self.training.seed);
+        let model = TrainableModel::from_dir(dir, config, head, &self.session, seed)?;
         if taught.is_some_and(|taught| taught != binarization) {
             forget_levels(&model)?;
         }
-        let matches = self
-            .direction_matching
-            .unwrap_or(self.method == Method::Bibert);
-        let mut objective = Distillation::new(teacher);
+        self.learn(model, None, (dir, hidden), folder)
+    }
+
+    /// BinaryBERT's two steps: ternary weights learn, are split, and learn on as binary ones.
+    fn split(&self, dir: &Path, config: &Config, bits: u32) -> Result<Quantized> {
+        let estimator = InputEstimator::LearnedSteps;
+        let config = with_rounded_inputs(config, InputRounding { bits, estimator });
+        let (head, seed) = (self.task.head(), self.training.seed);
+        let mut model = TrainableModel::from_dir(dir, config, head, &self.session, seed)?;
+        let ternary = Arc::new(ternary_weights(&self.session, &mut model)?);
+        let folder = self.training.output.join("ternary");
+        let of = (dir, Hidden::Values);
+        let outcome = self.learn(model, Some(Arc::clone(&ternary)), of, &folder)?;
+        let (checkpoint, config) = split_weights(&ternary, &outcome.model)?;
+        let session = &self.session;
+        let mut model = TrainableModel::from_checkpoint(&checkpoint, config, head, session, seed)?;
+        let binary = Arc::new(binary_weights(session, &mut model)?);
+        let of = (dir, Hidden::Nothing);
+        let rounding = Some(Arc::clone(&binary));
+        let outcome = self.learn(model, rounding, of, &self.training.output)?;
+        Ok(binary.pack(&outcome.model)?)
+    }
+
+    /// Trains a student in a folder of its own.
+    fn learn(
+        &self,
+        model: TrainableModel,
+        rounding: Option<Arc<QuantizationAware>>,
+        (teacher, hidden): (&Path, Hidden),
+        folder: &Path,
+    ) -> Result<Outcome> {
+        let session = self.session.clone();
+        let teaches = load_with_head(teacher, self.task.head(), &session)?;
+        let mut objective = Distillation::new(teaches);
         objective.hard = self.hard_loss;
-        if matches {
-            objective = objective.matching_directions();
-        } else if self.method == Method::Bit {
-            objective = objective.matching_hidden_states();
-        }
-        let options = training.options(&Defaults {
+        objective = match hidden {
+            Hidden::Nothing => objective,
+            Hidden::Directions => objective.matching_directions(),
+            Hidden::Values => objective.matching_hidden_states(),
+        };
+        let options = self.training.options(&Defaults {
             epochs: 10.0,
             batch: BatchSize::Examples(16),
             learning_rate: 1e-4,
             warmup_ratio: 0.1,
         });
-        let trainer = Trainer::new(session.clone(), model, task, train.data.examples, options);
+        let trainer = Trainer::new(session, model, self.task, self.train.clone(), options);
         let mut trainer = trainer.objective(objective);
-        if let Some(dev) = dev {
-            trainer = trainer.evaluation(dev.data);
+        if let Some(rounding) = rounding {
+            trainer = trainer.rounding(rounding);
         }
-        let outcome = training.run(global, trainer, &dir)?;
-        if binarization.activation_bits() > 1 {
-            return Ok(());
+        if let Some(dev) = &self.dev {
+            trainer = trainer.evaluation(dev.clone());
         }
-        let packed = pack_binarized(&session, &outcome.model)?;
-        write_packed(&packed, &dir, &training.output)
+        self.training.run_in(self.global, trainer, teacher, folder)
     }
 }
 

@@ -133,6 +133,7 @@ Formats:
 
 Methods:
   minmax, percentile, mse    the nearest level over all of a group's range, a part, or the best part
+  twn                        for int2: the scale of what is above 0.7 times the mean magnitude
   smoothquant, awq           inputs and weights rescaled against each other first (--calibrate)
   gptq                       each value makes up for the errors before it (--calibrate)
   qbert                      uint2 to uint4, more bits for layers along which the loss curves more:
@@ -154,6 +155,7 @@ enum Rule {
     Minmax,
     Percentile,
     Mse,
+    Twn,
     Smoothquant,
     Gptq,
     Awq,
@@ -313,6 +315,7 @@ impl Quantize {
                 Rule::Minmax => Method::Round(GroupRange::MinMax),
                 Rule::Percentile => Method::Round(GroupRange::Percentile(self.percentile)),
                 Rule::Mse => Method::Round(GroupRange::MeanSquare),
+                Rule::Twn => Method::Round(GroupRange::Ternary),
                 Rule::Smoothquant => Method::SmoothQuant {
                     strength: self.smoothquant_strength,
                 },

@@ -303,33 +303,44 @@ impl Training {
 
     /// Runs a trainer that is set up but for its folder, and prints what it came to.
     pub fn run(&self, global: &Global, trainer: Trainer<'_>, tokenizer: &Path) -> Result<Outcome> {
+        self.run_in(global, trainer, tokenizer, &self.output)
+    }
+
+    /// The same in a folder of a step on the way.
+    pub fn run_in(
+        &self,
+        global: &Global,
+        trainer: Trainer<'_>,
+        tokenizer: &Path,
+        folder: &Path,
+    ) -> Result<Outcome> {
         listen()?;
         let outcome = trainer
-            .output(&self.output, tokenizer)
+            .output(folder, tokenizer)
             .resume(self.resume)
             .observer(Watch::new(global))
             .run()?;
-        self.report(&outcome)?;
+        report(&outcome, folder)?;
         Ok(outcome)
     }
+}
 
-    fn report(&self, outcome: &Outcome) -> Result<()> {
-        let summary = &outcome.summary;
-        if summary.end == End::Stopped {
-            return Err(Failure::new(format!(
-                "stopped after update {} of {}; the same command with --resume goes on",
-                summary.step, summary.steps
-            )));
-        }
-        let mut output = Output::stdout();
-        output.line(&Line {
-            output: &self.output,
-            parameters: outcome.model.numel(),
-            tokens_per_second: summary.tokens_per_second().round(),
-            summary,
-        })?;
-        output.finish()
+fn report(outcome: &Outcome, folder: &Path) -> Result<()> {
+    let summary = &outcome.summary;
+    if summary.end == End::Stopped {
+        return Err(Failure::new(format!(
+            "stopped after update {} of {}; the same command with --resume goes on",
+            summary.step, summary.steps
+        )));
     }
+    let mut output = Output::stdout();
+    output.line(&Line {
+        output: folder,
+        parameters: outcome.model.numel(),
+        tokens_per_second: summary.tokens_per_second().round(),
+        summary,
+    })?;
+    output.finish()
 }
 
 #[derive(Serialize)]
@@ -352,9 +363,14 @@ pub fn limit_threads(threads: Option<usize>) {
 
 /// Whether the run is to save and end.
 static STOP: AtomicBool = AtomicBool::new(false);
+static LISTENS: AtomicBool = AtomicBool::new(false);
 
 /// Ends the run in order at the first Ctrl-C (or SIGTERM), and at once at the second.
 fn listen() -> Result<()> {
+    // A command of several runs listens once.
+    if LISTENS.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
     let set = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);

@@ -127,47 +127,84 @@ fn a_classifier_becomes_one_of_signs_and_one_of_few_bits() {
     }
     fs::write(&train, table).unwrap();
     let (train, out) = (train.to_str().unwrap(), out.to_str().unwrap());
-    let lines = bertha(&[
-        "binarize",
-        "-q",
-        "--task",
-        "classify",
-        "--teacher",
-        teacher,
-        "--train",
-        train,
-        "--dev",
-        train,
-        "--steps",
-        "3",
-        "--batch-size",
-        "8",
-        "--output",
-        out,
-    ])
-    .lines();
-    assert_eq!(lines.len(), 2);
-    assert!(lines[1]["bytes"].as_u64() < lines[1]["bytes_before"].as_u64());
-    let scored = bertha(&["classify", "--model", out, "word 3 and word 21"]).lines();
-    assert!(scored[0]["labels"][0]["score"].as_f64().unwrap() > 0.0);
-    // Evaluated packed, it is what training evaluated.
-    let found = bertha(&[
-        "evaluate", "--task", "classify", "--model", out, "--data", train,
-    ])
-    .lines();
-    let (packed, trained) = (
-        &found[0]["metrics"]["loss"],
-        &lines[0]["evaluation"]["loss"],
-    );
-    let difference = packed.as_f64().unwrap() - trained.as_f64().unwrap();
-    assert!(difference.abs() < 1e-5, "{packed} {trained}");
+    for (method, bits, steps) in [
+        ("bibert", None, vec![]),
+        ("bit", Some("2,1"), vec!["2-bits"]),
+        ("binarybert", Some("4"), vec!["ternary"]),
+    ] {
+        let out = format!("{out}-{method}");
+        let mut words = vec![
+            "binarize",
+            "-q",
+            "--task",
+            "classify",
+            "--teacher",
+            teacher,
+            "--train",
+            train,
+            "--dev",
+            train,
+            "--steps",
+            "3",
+            "--batch-size",
+            "8",
+            "--method",
+            method,
+            "--output",
+            &out,
+        ];
+        words.extend(bits.iter().flat_map(|bits| ["--activation-bits", bits]));
+        let lines = bertha(&words).lines();
+        assert_eq!(lines.len(), 2 + steps.len(), "{method}");
+        let (trained, packed) = (&lines[steps.len()], &lines[steps.len() + 1]);
+        assert!(packed["bytes"].as_u64() < packed["bytes_before"].as_u64());
+        // Evaluated packed, it is what training evaluated.
+        let found = bertha(&[
+            "evaluate", "--task", "classify", "--model", &out, "--data", train,
+        ])
+        .lines();
+        let (packed, trained) = (&found[0]["metrics"]["loss"], &trained["evaluation"]["loss"]);
+        let difference = packed.as_f64().unwrap() - trained.as_f64().unwrap();
+        assert!(difference.abs() < 1e-5, "{method}: {packed} {trained}");
+        let folders = steps.iter().map(|step| format!("{out}/{step}"));
+        for folder in folders.chain([out.clone()]) {
+            let scored = bertha(&["classify", "--model", &folder, "word 3 and word 21"]).lines();
+            assert!(scored[0]["labels"][0]["score"].as_f64().unwrap() > 0.0);
+        }
+        // A run that is complete is not made again.
+        words.push("--resume");
+        assert_eq!(bertha(&words).lines().len(), 2 + steps.len(), "{method}");
+    }
+    for (method, bits, told) in [
+        ("bibert", "2", "have one bit"),
+        ("bit", "1,2", "fewer bits each"),
+        ("binarybert", "1", "2 to 8"),
+    ] {
+        bertha(&[
+            "binarize",
+            "--task",
+            "classify",
+            "--teacher",
+            teacher,
+            "--train",
+            train,
+            "--method",
+            method,
+            "--activation-bits",
+            bits,
+            "--output",
+            out,
+        ])
+        .refused(2, &[told]);
+    }
 
     // So is one that learned as few bits.
     for (options, weights) in [
         (["--quantize", "int4", "--quantize-embeddings", "nf4"], 1),
         (["--quantize", "int2", "--estimator", "lsq"], 0),
+        (["--quantize", "int4", "--quantize-inputs", "8"], 0),
     ] {
-        let out = dir.path().join(options[3]);
+        let out = dir.path().join(options.concat());
         let out = out.to_str().unwrap();
         let mut words = vec![
             "finetune",

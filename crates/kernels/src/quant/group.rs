@@ -21,6 +21,9 @@ pub enum Range {
     /// That whose squared error, weighted by `[values]` where there are weights, is the least, of shares of the range
     /// from 0.3 on.
     MeanSquare,
+    /// That whose scale is the mean magnitude of what is above 0.7 times the mean magnitude of all: for levels −1, 0 and 1
+    /// (Li et al. 2016, <https://arxiv.org/abs/1605.04711>).
+    Ternary,
 }
 
 /// Shares of the range that [`Range::MeanSquare`] tries.
@@ -41,6 +44,10 @@ pub fn fit_group(book: CodeBook, x: &[f32], range: Range, importance: Option<&[f
         };
     }
     let (low, high) = match range {
+        Range::Ternary => {
+            let scale = ternary_scale(x) * book.most();
+            (-scale, scale)
+        }
         Range::Percentile(percent) => percentiles(x, percent),
         _ => x.iter().fold((0.0f32, 0.0f32), |(low, high), &x| {
             (low.min(x), high.max(x))
@@ -68,6 +75,17 @@ pub fn fit_group(book: CodeBook, x: &[f32], range: Range, importance: Option<&[f
         }
     }
     best.1
+}
+
+/// The mean magnitude of the values above 0.7 times the mean magnitude of all.
+fn ternary_scale(x: &[f32]) -> f32 {
+    let magnitudes = || x.iter().map(|x| f64::from(x.abs()));
+    let threshold = 0.7 * magnitudes().sum::<f64>() / x.len().max(1) as f64;
+    let mut above = (0.0f64, 0usize);
+    for magnitude in magnitudes().filter(|&magnitude| magnitude > threshold) {
+        above = (above.0 + magnitude, above.1 + 1);
+    }
+    (above.0 / above.1.max(1) as f64) as f32
 }
 
 /// The group whose levels go from `low ≤ 0` to `high ≥ 0`.

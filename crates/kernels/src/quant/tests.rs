@@ -159,3 +159,21 @@ fn scales_in_eight_bits() {
         assert!((scale - back).abs() < 0.01 * scale, "{scale} {back}");
     }
 }
+
+/// Mean magnitude 0.5: above 0.35 are 0.9 and −1.1, whose mean is 1.
+#[test]
+fn ternary_levels_are_those_of_large_values() {
+    let x = [0.9, -1.1, 0.2, -0.2, 0.1, 0.5 - 1e-6];
+    let book = CodeBook::Symmetric(2);
+    let group = fit_group(book, &x[..5], Range::Ternary, None);
+    assert!((group.scale - 1.0).abs() < 1e-6);
+    let mut codes = [0; 6];
+    encode_group(book, &x, group, &mut codes);
+    let mut values = [0.0; 6];
+    decode_group(book, &codes, group, &mut values);
+    assert_eq!(
+        values.map(|value| value.round() as i32),
+        [1, -1, 0, 0, 0, 0]
+    );
+    assert_eq!(fit_group(book, &[0.0; 4], Range::Ternary, None).scale, 0.0);
+}
