@@ -21,7 +21,7 @@ use crate::{CompressError, Method, Quantized, Settings, linear_layers};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Estimator {
     /// The straight-through estimator (Bengio et al. 2013, <https://arxiv.org/abs/1308.3432>): it is the same inside of the window
-    /// of values that the levels of its group are spread over, and 0 outside. The scales follow the weights.
+    /// of values that the levels of its group are spread over, and 0 outside; of ternary levels everywhere. The scales follow the weights.
     #[default]
     StraightThrough,
     /// LSQ (Esser et al. 2020, <https://arxiv.org/abs/1902.08153>): the same, with scales that learn too, from the gradient of what
@@ -357,8 +357,9 @@ impl WeightRounding for QuantizationAware {
     }
 
     fn estimate(&self, _: &Session, gradients: &mut Gradients) -> Result<(), TrainError> {
-        // Over all of the range of a group no value is outside of the window.
-        if self.estimator == Estimator::StraightThrough && self.range == GroupRange::MinMax {
+        // Over all of the range of a group no value is outside of the window; ternary and binary weights have none.
+        let windowless = matches!(self.range, GroupRange::MinMax | GroupRange::Ternary);
+        if self.estimator == Estimator::StraightThrough && windowless {
             return Ok(());
         }
         for rounding in self.weights.values() {

@@ -80,7 +80,7 @@ pub use operations::{Operands, operations, product_kernel};
 pub use optimizer::{Adam, AdamRule, Lamb, Parameter, Sgd, adam, lamb, scale, sgd, squared_norm};
 pub use quant::{
     CodeBook, DynamicScales, Group, Range as GroupRange, SCALE_BLOCK, decode_group, dynamic_map,
-    encode_group, fit_group, pack_codes, packed_len, unpack_codes,
+    encode_group, fit_group, pack_codes, packed_len, round_to_steps, unpack_codes,
 };
 pub use random::philox4x32;
 pub use roofline::{peak_flops, peak_operations};

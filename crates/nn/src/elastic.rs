@@ -2,7 +2,8 @@
 //! bits than one Esser et al. 2020, LSQ, <https://arxiv.org/abs/1902.08153>).
 
 use bertha_autograd::{AutogradError, Parameter, Session, Var, ops};
-use bertha_tensor::Tensor;
+use bertha_kernels::round_to_steps;
+use bertha_tensor::{DType, Tensor};
 
 use crate::estimators::matrix_signs;
 use crate::initializer::Initial;
@@ -202,6 +203,14 @@ impl Elastic {
             self.step.set(Tensor::from_vec(vec![step], &[1])?)?;
         }
         let (low, high) = self.ends();
+        let tracked = shifted.is_tracked() || !self.step.is_frozen();
+        if self.bits > 1 && !tracked {
+            let moved = shifted.tensor().contiguous();
+            let mut values = Tensor::scratch_in(session.pool(), DType::F32, x.shape())?;
+            let (from, to) = (moved.as_slice::<f32>()?, values.as_mut_slice::<f32>()?);
+            round_to_steps(session.exec(), from, step, (low, high), to);
+            return Ok(Var::constant(values));
+        }
         let columns = x.shape().last().copied().unwrap_or(0);
         let level = |x: f32, moved: f32, threshold: f32| match (self.bits, x >= threshold) {
             (1, true) => high,
@@ -218,7 +227,6 @@ impl Elastic {
             .collect();
         let values: Vec<f32> = levels.iter().map(|level| level * step).collect();
         let values = Tensor::from_vec(values, x.shape())?;
-        let tracked = shifted.is_tracked() || !self.step.is_frozen();
         if !tracked {
             return Ok(Var::constant(values));
         }

@@ -99,9 +99,9 @@ impl CodeBook {
         match self {
             Self::Symmetric(bits) => {
                 let most = self.most();
-                (x.round_ties_even().clamp(-most, most) + f32::from(1u16 << (bits - 1))) as u8
+                (rounded(x.clamp(-most, most)) + f32::from(1u16 << (bits - 1))) as u8
             }
-            Self::Asymmetric(_) => x.round_ties_even().clamp(0.0, self.most()) as u8,
+            Self::Asymmetric(_) => rounded(x.clamp(0.0, self.most())) as u8,
             Self::Sign => u8::from(x >= 0.0),
             Self::Nf4 => {
                 let above = |pair: &&[f32]| x > (pair[0] + pair[1]) / 2.0;
@@ -120,4 +120,12 @@ impl CodeBook {
             }
         }
     }
+}
+
+/// Half to even, of values within some thousands: at 1.5·2²³ an f32 has no room for a fraction. Unlike
+/// [`f32::round_ties_even`] it is no call where the instruction set is not known.
+#[inline(always)]
+pub(super) fn rounded(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    (x + ROUND) - ROUND
 }

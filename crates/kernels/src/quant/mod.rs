@@ -15,12 +15,14 @@
 //! - `code_book`: the levels;
 //! - `group`: scales, codes and values of a group;
 //! - `bits`: codes as bytes;
-//! - `dynamic`: scales themselves in 8 bits (double quantization).
+//! - `dynamic`: scales themselves in 8 bits (double quantization);
+//! - `steps`: inputs as whole multiples of one step.
 
 mod bits;
 mod code_book;
 mod dynamic;
 mod group;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -28,3 +30,4 @@ pub use bits::{pack_codes, packed_len, unpack_codes};
 pub use code_book::CodeBook;
 pub use dynamic::{DynamicScales, SCALE_BLOCK, dynamic_map};
 pub use group::{Group, Range, decode_group, encode_group, fit_group};
+pub use steps::round_to_steps;

@@ -177,3 +177,26 @@ fn ternary_levels_are_those_of_large_values() {
     );
     assert_eq!(fit_group(book, &[0.0; 4], Range::Ternary, None).scale, 0.0);
 }
+
+#[test]
+fn steps_are_the_nearest_within_their_ends() {
+    let x = [
+        -9.0,
+        -1.26,
+        -0.25,
+        0.25,
+        0.75,
+        0.8,
+        1.26,
+        f32::INFINITY,
+        f32::NAN,
+    ];
+    let expected = [-2.0, -1.5, -0.0, 0.0, 1.0, 1.0, 1.5, 1.5];
+    for isa in crate::Isa::available() {
+        let exec = crate::Exec::with_isa(isa, 2);
+        let mut out = [0.0; 9];
+        round_to_steps(&exec, &x, 0.5, (-4.0, 3.0), &mut out);
+        assert_eq!(out[..8], expected, "{isa}");
+        assert!(out[8].is_nan());
+    }
+}
