@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""BiBERT's two parts, each alone and both, against naive binarization (Qin et al. 2022, table 1 and its ablation), and BiT.
+"""BiBERT's two parts, each alone and both, against naive binarization (Qin et al. 2022, table 1 and its ablation), BiT and BinaryBERT.
 
     cargo build --release -p bertha-cli
     python recipes/bibert/run.py --model MODEL --train train.tsv --dev dev.tsv --output RUNS [--update]
 
 MODEL is a BERT with few layers, train.tsv and dev.tsv have columns `sentence` (or sentence1 and sentence2) and `label`.
-Fine-tunes a teacher, binarizes it in five ways with three seeds each, and writes the dev accuracies into README.md beside
+Fine-tunes a teacher, binarizes it in six ways with three seeds each, and writes the dev accuracies into README.md beside
 this file (with --update) and into picture.svg. A run that is in RUNS already is not made again. Needs Python alone.
 """
 
@@ -22,7 +22,8 @@ ARMS = [
     ("naive + direction matching", "naive", "true"),
     ("Bi-Attention alone", "bibert", "false"),
     ("BiBERT", "bibert", "true"),
-    ("BiT", "bit", "false"),
+    ("BiT", "bit", None),
+    ("BinaryBERT, inputs of 8 bits", "binarybert", None),
 ]
 
 
@@ -47,7 +48,10 @@ def run(options, folder, *words):
     if kept.exists():
         return json.loads(kept.read_text())
     lines = bertha(options, *words, *data(options), "--output", folder, "--resume")
-    result = {"evaluation": lines[0]["evaluation"], "seconds": lines[0]["seconds"], **lines[-1]}
+    # The last line of a binarized model is its size, those before are of its steps.
+    learned = lines if len(lines) == 1 else lines[:-1]
+    seconds = sum(line["seconds"] for line in learned)
+    result = {"evaluation": learned[-1]["evaluation"], "seconds": seconds, **lines[-1]}
     kept.write_text(json.dumps(result))
     print(folder.name, result["evaluation"], flush=True)
     return result
@@ -116,9 +120,10 @@ def main():
     # Seed by seed, so that what is there at any time compares.
     for seed in range(1, options.seeds + 1):
         for name, method, matching in ARMS:
-            folder = options.output / f"{method}-{matching}-{seed}"
+            folder = options.output / "-".join(filter(None, (method, matching, str(seed))))
+            directions = ["--direction-matching", matching] if matching else []
             result = run(options, folder, "binarize", "--teacher", teacher, "--method", method,
-                         "--direction-matching", matching, "--steps", options.steps, "--batch-size", 32,
+                         *directions, "--steps", options.steps, "--batch-size", 32,
                          "--learning-rate", options.learning_rate, "--eval-steps", options.steps // 2,
                          "--seed", seed)
             rows[name].append(100 * result["evaluation"][options.metric])

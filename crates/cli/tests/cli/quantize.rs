@@ -127,32 +127,29 @@ fn a_classifier_becomes_one_of_signs_and_one_of_few_bits() {
     }
     fs::write(&train, table).unwrap();
     let (train, out) = (train.to_str().unwrap(), out.to_str().unwrap());
+    let shared = [
+        "-q",
+        "--task",
+        "classify",
+        "--model",
+        teacher,
+        "--train",
+        train,
+        "--dev",
+        train,
+        "--steps",
+        "3",
+        "--batch-size",
+        "8",
+    ];
     for (method, bits, steps) in [
         ("bibert", None, vec![]),
         ("bit", Some("2,1"), vec!["2-bits"]),
         ("binarybert", Some("4"), vec!["ternary"]),
     ] {
         let out = format!("{out}-{method}");
-        let mut words = vec![
-            "binarize",
-            "-q",
-            "--task",
-            "classify",
-            "--teacher",
-            teacher,
-            "--train",
-            train,
-            "--dev",
-            train,
-            "--steps",
-            "3",
-            "--batch-size",
-            "8",
-            "--method",
-            method,
-            "--output",
-            &out,
-        ];
+        let mut words = vec!["binarize", "--method", method, "--output", &out];
+        words.extend(shared);
         words.extend(bits.iter().flat_map(|bits| ["--activation-bits", bits]));
         let lines = bertha(&words).lines();
         assert_eq!(lines.len(), 2 + steps.len(), "{method}");
@@ -180,22 +177,10 @@ fn a_classifier_becomes_one_of_signs_and_one_of_few_bits() {
         ("bit", "1,2", "fewer bits each"),
         ("binarybert", "1", "2 to 8"),
     ] {
-        bertha(&[
-            "binarize",
-            "--task",
-            "classify",
-            "--teacher",
-            teacher,
-            "--train",
-            train,
-            "--method",
-            method,
-            "--activation-bits",
-            bits,
-            "--output",
-            out,
-        ])
-        .refused(2, &[told]);
+        let mut words = vec!["binarize", "--method", method, "--output", out];
+        words.extend(shared);
+        words.extend(["--activation-bits", bits]);
+        bertha(&words).refused(2, &[told]);
     }
 
     // So is one that learned as few bits.
@@ -206,26 +191,8 @@ fn a_classifier_becomes_one_of_signs_and_one_of_few_bits() {
     ] {
         let out = dir.path().join(options.concat());
         let out = out.to_str().unwrap();
-        let mut words = vec![
-            "finetune",
-            "-q",
-            "--task",
-            "classify",
-            "--model",
-            teacher,
-            "--train",
-            train,
-            "--dev",
-            train,
-            "--steps",
-            "3",
-            "--batch-size",
-            "8",
-            "--group-size",
-            "8",
-            "--output",
-            out,
-        ];
+        let mut words = vec!["finetune", "--group-size", "8", "--output", out];
+        words.extend(shared);
         words.extend(options);
         let lines = bertha(&words).lines();
         assert_eq!(lines.len(), 2);
