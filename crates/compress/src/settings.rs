@@ -152,9 +152,11 @@ impl Settings {
                 "{} does not round inputs, so that none is an outlier: take int8, or no threshold",
                 self.format
             ))),
-            Some(threshold) if !(threshold > 0.0) => Err(CompressError::Settings(format!(
-                "the threshold of outliers is {threshold}, expected a number above 0"
-            ))),
+            Some(threshold) if threshold.is_nan() || threshold <= 0.0 => {
+                Err(CompressError::Settings(format!(
+                    "the threshold of outliers is {threshold}, expected a number above 0"
+                )))
+            }
             _ => Ok(()),
         }
     }

@@ -154,7 +154,7 @@ impl Elastic {
     /// α as it is, or what it begins with where it was not learned yet: by the mean magnitude of inputs.
     pub(crate) fn step(&self, x: Option<&Var>) -> Result<f32, AutogradError> {
         let step = self.step.value().as_slice::<f32>()?[0];
-        if step > 0.0 || step < 0.0 {
+        if step != 0.0 {
             // An update may take it below 0.
             return Ok(step.max(f32::MIN_POSITIVE));
         }
@@ -484,11 +484,11 @@ mod tests {
             let bias = weight.bias(&[0.0, 0.0]);
             // Mean 1/60, mean magnitude 17/60.
             let scale = 1.7 / 6.0;
-            for row in 0..2 {
-                let of = &weight.signs[row * 3..][..3];
+            let rows = weight.signs.chunks(3).zip(weight.scales.iter().zip(&bias));
+            for (of, (times, bias)) in rows {
                 let product =
                     |values: &[f32]| -> f32 { of.iter().zip(values).map(|(w, x)| w * x).sum() };
-                let found = product(signs) * weight.scales[row] + bias[row];
+                let found = product(signs) * times + bias;
                 assert_close(found, scale * product(&levels));
             }
         }
