@@ -5,8 +5,8 @@
 //! keys, the sum of the signs is `2·popcount(a and v) − popcount(a)`.
 //!
 //! Or, as BiT has it (Liu et al. 2022, <https://arxiv.org/abs/2205.13016>), a query attends to keys whose weight in a softmax
-//! is not below a threshold. A score of D places is one of D + 1 whole numbers, so that a row of D + 1 exponentials, made once for
-//! a head, is looked into for all pairs.
+//! is not below a threshold. A score of D places is one of D + 1 whole numbers: keys are counted by their scores, the D + 1
+//! exponentials are made once for a head, and what is left is in how many places a key may differ, as without a softmax.
 
 use super::{WORD, pack_signs};
 use crate::Exec;
@@ -116,27 +116,23 @@ impl Kernel for Head<'_> {
         }
         let mut query = vec![0u64; words];
         let mut attended = vec![0u64; of_keys];
-        let mut weights = Weights::new(self.shape, keys);
+        let mut differing = vec![0u32; keys];
+        let mut reach = Reach::new(self.shape);
         for token in 0..keys {
             pack_signs(row(token, 0), dim, None, &mut query);
-            attended.fill(0);
-            for (key, bits) in key_bits.chunks_exact(words.max(1)).enumerate() {
+            let pairs = differing
+                .iter_mut()
+                .zip(key_bits.chunks_exact(words.max(1)));
+            for (differing, bits) in pairs {
                 let pairs = query.iter().zip(bits);
-                let differing: u32 = pairs.map(|(q, k)| (q ^ k).count_ones()).sum();
-                weights.differing[key] = differing;
-                // The score is dim − 2·differing.
-                let twice = 2 * differing as usize;
-                let attends = match self.shape.attends {
-                    Attends::Positive => twice < dim,
-                    Attends::NotNegative => twice <= dim,
-                    Attends::All => true,
-                    // It takes all scores of a query.
-                    Attends::Softmax { .. } => false,
-                };
-                attended[key / WORD] |= u64::from(attends) << (key % WORD);
+                *differing = pairs.map(|(q, k)| (q ^ k).count_ones()).sum();
             }
-            if let Attends::Softmax { threshold, .. } = self.shape.attends {
-                weights.above(threshold, &mut attended);
+            let most = reach.of(&differing);
+            for (attended, differing) in attended.iter_mut().zip(differing.chunks(WORD)) {
+                *attended = 0;
+                for (key, differing) in differing.iter().enumerate() {
+                    *attended |= u64::from(most.is_some_and(|most| *differing <= most)) << key;
+                }
             }
             let count: u32 = attended.iter().map(|bits| bits.count_ones()).sum();
             let first = (self.rows.start + token) * width + self.head * dim;
@@ -151,36 +147,56 @@ impl Kernel for Head<'_> {
     }
 }
 
-/// The softmax of scores that are whole numbers.
-struct Weights {
-    /// Places in which each key differs from the query.
-    differing: Vec<u32>,
+/// In how many places a key may differ from a query that attends to it; nothing where no key is attended to.
+struct Reach {
+    attends: Attends,
+    dim: usize,
+    /// How many keys differ in so many places.
+    counts: Vec<u32>,
     /// `e^(−2·scale·i)`: what a score that differs in i places more weighs less.
     less: Vec<f32>,
 }
 
-impl Weights {
-    fn new(shape: BinaryAttentionShape, keys: usize) -> Self {
-        let less = match shape.attends {
-            Attends::Softmax { scale, .. } => softmax_steps(scale, shape.head_dim),
-            _ => Vec::new(),
+impl Reach {
+    fn new(shape: BinaryAttentionShape) -> Self {
+        let dim = shape.head_dim;
+        let (counts, less) = match shape.attends {
+            Attends::Softmax { scale, .. } => (vec![0; dim + 1], softmax_steps(scale, dim)),
+            _ => (Vec::new(), Vec::new()),
         };
-        let differing = vec![0; keys];
-        Self { differing, less }
-    }
-
-    /// The bits of the keys whose softmax is not below a threshold.
-    fn above(&self, threshold: f32, bits: &mut [u64]) {
-        let nearest = self.differing.iter().copied().min().unwrap_or(0);
-        let weight = |&differing: &u32| self.less[(differing - nearest) as usize];
-        let sum: f32 = self.differing.iter().map(weight).sum();
-        let least = threshold * sum;
-        for (bits, differing) in bits.iter_mut().zip(self.differing.chunks(WORD)) {
-            for (key, differing) in differing.iter().enumerate() {
-                *bits |= u64::from(weight(differing) >= least) << key;
-            }
+        Self {
+            attends: shape.attends,
+            dim,
+            counts,
+            less,
         }
     }
+
+    fn of(&mut self, differing: &[u32]) -> Option<u32> {
+        // The score is dim − 2·differing.
+        let threshold = match self.attends {
+            Attends::Positive => return self.dim.checked_sub(1).map(|most| (most / 2) as u32),
+            Attends::NotNegative => return Some((self.dim / 2) as u32),
+            Attends::All => return Some(self.dim as u32),
+            Attends::Softmax { threshold, .. } => threshold,
+        };
+        self.counts.fill(0);
+        for &places in differing {
+            self.counts[places as usize] += 1;
+        }
+        furthest(&self.counts, &self.less, threshold)
+    }
+}
+
+/// The largest number of differing places whose softmax is not below a threshold, by how many keys differ in so many.
+pub(super) fn furthest(counts: &[u32], less: &[f32], threshold: f32) -> Option<u32> {
+    let nearest = counts.iter().position(|&count| count > 0)?;
+    let weighted = counts[nearest..].iter().zip(less);
+    let sum: f32 = weighted.map(|(&count, less)| count as f32 * less).sum();
+    // They fall.
+    let reaching = less.iter().take_while(|less| **less >= threshold * sum);
+    let reaching = reaching.count().min(counts.len() - nearest);
+    (reaching > 0).then(|| (nearest + reaching - 1) as u32)
 }
 
 /// `e^(−2·scale·i)` for `i` of 0 to `dim`, of a scale that is not negative.

@@ -49,8 +49,11 @@ pub fn binary_attention(
                     _ => 0.0,
                 };
                 let less = softmax_steps(scale, dim);
-                let weight = |score: &f32| less[((largest - score) / 2.0) as usize];
-                let sum: f32 = scores.iter().map(weight).sum();
+                let below = |score: &f32| ((largest - score) / 2.0) as usize;
+                let weight = |score: &f32| less[below(score)];
+                // Equal ones first, so that rounding is that of the kernel.
+                let equal = |i: usize| scores.iter().filter(|score| below(score) == i).count();
+                let sum: f32 = (0..=dim).map(|i| equal(i) as f32 * less[i]).sum();
                 for (key, score) in rows.clone().zip(&scores) {
                     let attends = match shape.attends {
                         Attends::Positive => *score > 0.0,
