@@ -64,8 +64,8 @@ def table(rows, teacher, options):
     lines.append(f"| teacher, f32 | {teacher:.1f} | {teacher:.1f} | |")
     for name, values in rows:
         each = ", ".join(f"{value:.1f}" for value in values)
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        lines.append(f"| {name} | {each} | {statistics.mean(values):.1f} | {spread:.1f} |")
+        spread = f"{statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        lines.append(f"| {name} | {each} | {statistics.mean(values):.1f} | {spread} |")
     return "\n".join(lines)
 
 
