@@ -140,15 +140,12 @@ impl QuantizationAware {
         })
     }
 
-    /// The codes of a weight as it is now, a row each, and what they stand for; none of a weight that is not rounded.
-    pub(crate) fn codes(
-        &self,
-        name: &str,
-    ) -> Result<Option<(WeightFormat, Vec<Row>)>, CompressError> {
-        let Some(rounding) = self.weights.get(name) else {
-            return Ok(None);
-        };
-        Ok(Some((rounding.format, rounding.rows(self.range)?)))
+    /// The codes of a weight as it is now, and its groups, row by row; none of a weight that is not rounded.
+    pub(crate) fn codes(&self, name: &str) -> Result<Option<Vec<Row>>, CompressError> {
+        let rounding = self.weights.get(name);
+        rounding
+            .map(|rounding| rounding.rows(self.range))
+            .transpose()
     }
 
     /// Packs what was learned.

@@ -92,7 +92,7 @@ pub fn split_weights(
         } else {
             aware.codes(name)?
         };
-        let (Some((_, rows)), &[n, k]) = (codes, value.shape()) else {
+        let (Some(rows), &[n, k]) = (codes, value.shape()) else {
             tensors.insert(name.to_owned(), value);
             continue;
         };

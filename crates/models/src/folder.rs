@@ -55,13 +55,21 @@ pub fn load_checkpoint(
     session: &Session,
 ) -> Result<Box<dyn Model>, ModelError> {
     let architecture = architecture(config)?;
-    let weights = Weights::new(checkpoint, session)
-        .with_binarization(config.binarization()?)
-        .with_input_rounding(config.input_rounding()?)
-        .with_outlier_threshold(config.outlier_threshold()?)
-        .with_split(config.split_weights()?);
+    let weights = compressed(Weights::new(checkpoint, session), config)?;
     let model = (architecture.load)(config, &weights, head)?;
     // What was packed is not read again; what stays mapped (the tables) comes back on demand.
     checkpoint.release_all_pages();
     Ok(model)
+}
+
+/// Weights of a model whose configuration says how it is compressed.
+pub(crate) fn compressed<'a>(
+    weights: Weights<'a>,
+    config: &Config,
+) -> Result<Weights<'a>, ModelError> {
+    Ok(weights
+        .with_binarization(config.binarization()?)
+        .with_input_rounding(config.input_rounding()?)
+        .with_outlier_threshold(config.outlier_threshold()?)
+        .with_split(config.split_weights()?))
 }

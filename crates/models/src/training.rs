@@ -8,6 +8,7 @@ use bertha_autograd::{Parameter, Session};
 use bertha_nn::{Initializer, ParameterSet, Weights};
 use bertha_tensor::{AtomicFile, Checkpoint, Tensor, save_safetensors};
 
+use crate::folder::compressed;
 use crate::{Config, Head, Model, ModelError, architecture};
 
 /// A model with its parameters, as training needs it.
@@ -82,10 +83,8 @@ impl TrainableModel {
             std: config.positive("initializer_range", 0.02)? as f32,
         };
         let set = ParameterSet::new();
-        let weights = Weights::trainable(checkpoint, session, &initializer, &set)
-            .with_binarization(config.binarization()?)
-            .with_input_rounding(config.input_rounding()?)
-            .with_split(config.split_weights()?);
+        let weights = Weights::trainable(checkpoint, session, &initializer, &set);
+        let weights = compressed(weights, &config)?;
         let model = (architecture.load)(&config, &weights, head)?;
         config.set("architectures", vec![head.class(architecture.class_prefix)]);
         Ok(Self {

@@ -6,9 +6,9 @@ use bertha_autograd::ops::{self, Projections};
 use bertha_autograd::{Precision, Session, Var};
 use bertha_kernels::{AttentionShape, Mask};
 
-use crate::binary_attention::{BinaryAttention, Levels};
+use crate::binary_attention::{BinaryAttention, BinaryHeads};
 use crate::disentangled::{Disentangled, Heads};
-use crate::{Batch, Binarization, BlockPattern, GlobalTokens, Linear, NnError, Rotary, Weights};
+use crate::{Batch, BlockPattern, GlobalTokens, Linear, NnError, Rotary, Weights};
 
 /// What attention reads beside the tokens' vectors.
 #[derive(Clone, Copy)]
@@ -132,19 +132,7 @@ impl SelfAttention {
     /// # Errors
     /// When what it learned of its levels is missing.
     pub fn binarized_as(mut self, weights: &Weights<'_>) -> Result<Self, NnError> {
-        let Some(binarization) = weights.binarization() else {
-            return Ok(self);
-        };
-        self.binary = Some(BinaryAttention {
-            binarization,
-            heads: self.heads,
-            head_dim: self.head_dim,
-            dropout: self.weight_dropout,
-            levels: match binarization {
-                Binarization::Bit { bits } => Some(Levels::load(&weights.at("attention"), bits)?),
-                _ => None,
-            },
-        });
+        self.binary = BinaryAttention::load(weights)?;
         Ok(self)
     }
 
@@ -180,7 +168,12 @@ impl SelfAttention {
                         .into(),
                 ));
             }
-            let seen = binary.forward(session, &qkv, cu_seqlens)?;
+            let heads = BinaryHeads {
+                heads: self.heads,
+                head_dim: self.head_dim,
+                dropout: self.weight_dropout,
+            };
+            let seen = binary.forward(session, &qkv, cu_seqlens, heads)?;
             drop(qkv);
             return self
                 .output

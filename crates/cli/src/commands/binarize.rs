@@ -1,5 +1,6 @@
 //! `bertha binarize`: a fine-tuned model becomes one of signs.
 
+use std::convert::identity;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,42 +137,29 @@ impl Binarize {
             dev: dev.map(|dev| dev.data),
             hard_loss: self.hard_loss,
         };
-        let last = training.output.as_path();
+        let folder = training.output.as_path();
         let packed = match self.method {
-            Method::Binarybert => stages.split(&dir, &config, bits[0])?,
-            Method::Bit => {
-                let (mut teacher, steps) = (dir.clone(), bits.len());
-                for (i, &bits) in bits.iter().enumerate() {
-                    let folder = match i + 1 == steps {
-                        true => last.to_path_buf(),
-                        false => last.join(format!("{bits}-bits")),
-                    };
-                    let of = Binarization::Bit { bits };
-                    let hidden = Hidden::Values;
-                    let outcome = stages.binarized(&teacher, &config, of, hidden, &folder)?;
-                    if bits == 1 {
-                        let packed = pack_binarized(&stages.session, &outcome.model)?;
-                        return write_packed(&packed, &dir, last);
-                    }
-                    teacher = folder;
-                }
-                return Ok(());
-            }
+            Method::Binarybert => Some(stages.split(&dir, &config, bits[0])?),
+            Method::Bit => stages.by_steps(&dir, &config, &bits)?,
             Method::Bibert | Method::Naive => {
                 let bibert = self.method == Method::Bibert;
                 let of = match bibert {
                     true => Binarization::BiBert,
                     false => Binarization::Naive,
                 };
-                let hidden = match self.direction_matching.unwrap_or(bibert) {
-                    true => Hidden::Directions,
-                    false => Hidden::Nothing,
+                let teach = match self.direction_matching.unwrap_or(bibert) {
+                    true => Distillation::matching_directions,
+                    false => identity,
                 };
-                let outcome = stages.binarized(&dir, &config, of, hidden, last)?;
-                pack_binarized(&stages.session, &outcome.model)?
+                let outcome = stages.binarized(&dir, &config, of, teach, folder)?;
+                Some(pack_binarized(&stages.session, &outcome.model)?)
             }
         };
-        write_packed(&packed, &dir, last)
+        match packed {
+            Some(packed) => write_packed(&packed, &dir, folder),
+            // More bits than one are not packed.
+            None => Ok(()),
+        }
     }
 
     /// Bits of inputs, of one step after the other.
@@ -205,13 +193,8 @@ impl Binarize {
     }
 }
 
-/// What of the hidden states a student matches with its teacher.
-#[derive(Clone, Copy)]
-enum Hidden {
-    Nothing,
-    Directions,
-    Values,
-}
+/// What a student learns from its teacher beside its outputs.
+type Teach = fn(Distillation) -> Distillation;
 
 /// What the steps of a binarization share.
 struct Stages<'a> {
@@ -231,7 +214,7 @@ impl Stages<'_> {
         dir: &Path,
         config: &Config,
         binarization: Binarization,
-        hidden: Hidden,
+        teach: Teach,
         folder: &Path,
     ) -> Result<Outcome> {
         let taught = Config::from_file(dir.join("config.json"))?.binarization()?;
@@ -241,7 +224,27 @@ impl Stages<'_> {
         if taught.is_some_and(|taught| taught != binarization) {
             forget_levels(&model)?;
         }
-        self.learn(model, None, (dir, hidden), folder)
+        self.learn(model, None, (dir, teach), folder)
+    }
+
+    /// BiT's steps, from more bits of inputs to fewer, each the teacher of the next; packed if the last has one.
+    fn by_steps(&self, dir: &Path, config: &Config, bits: &[u32]) -> Result<Option<Quantized>> {
+        let last = self.training.output.as_path();
+        let mut teacher = dir.to_path_buf();
+        for (i, &bits_now) in bits.iter().enumerate() {
+            let folder = match i + 1 == bits.len() {
+                true => last.to_path_buf(),
+                false => last.join(format!("{bits_now}-bits")),
+            };
+            let of = Binarization::Bit { bits: bits_now };
+            let teach = Distillation::matching_hidden_states;
+            let outcome = self.binarized(&teacher, config, of, teach, &folder)?;
+            if bits_now == 1 {
+                return Ok(Some(pack_binarized(&self.session, &outcome.model)?));
+            }
+            teacher = folder;
+        }
+        Ok(None)
     }
 
     /// BinaryBERT's two steps: ternary weights learn, are split, and learn on as binary ones.
@@ -252,13 +255,13 @@ impl Stages<'_> {
         let mut model = TrainableModel::from_dir(dir, config, head, &self.session, seed)?;
         let ternary = Arc::new(ternary_weights(&self.session, &mut model)?);
         let folder = self.training.output.join("ternary");
-        let of = (dir, Hidden::Values);
+        let of: (_, Teach) = (dir, Distillation::matching_hidden_states);
         let outcome = self.learn(model, Some(Arc::clone(&ternary)), of, &folder)?;
         let (checkpoint, config) = split_weights(&ternary, &outcome.model)?;
         let session = &self.session;
         let mut model = TrainableModel::from_checkpoint(&checkpoint, config, head, session, seed)?;
         let binary = Arc::new(binary_weights(session, &mut model)?);
-        let of = (dir, Hidden::Nothing);
+        let of: (_, Teach) = (dir, identity);
         let rounding = Some(Arc::clone(&binary));
         let outcome = self.learn(model, rounding, of, &self.training.output)?;
         Ok(binary.pack(&outcome.model)?)
@@ -269,18 +272,13 @@ impl Stages<'_> {
         &self,
         model: TrainableModel,
         rounding: Option<Arc<QuantizationAware>>,
-        (teacher, hidden): (&Path, Hidden),
+        (teacher, teach): (&Path, Teach),
         folder: &Path,
     ) -> Result<Outcome> {
         let session = self.session.clone();
         let teaches = load_with_head(teacher, self.task.head(), &session)?;
         let mut objective = Distillation::new(teaches);
         objective.hard = self.hard_loss;
-        objective = match hidden {
-            Hidden::Nothing => objective,
-            Hidden::Directions => objective.matching_directions(),
-            Hidden::Values => objective.matching_hidden_states(),
-        };
         let options = self.training.options(&Defaults {
             epochs: 10.0,
             batch: BatchSize::Examples(16),
@@ -288,7 +286,7 @@ impl Stages<'_> {
             warmup_ratio: 0.1,
         });
         let trainer = Trainer::new(session, model, self.task, self.train.clone(), options);
-        let mut trainer = trainer.objective(objective);
+        let mut trainer = trainer.objective(teach(objective));
         if let Some(rounding) = rounding {
             trainer = trainer.rounding(rounding);
         }
