@@ -203,7 +203,10 @@ impl Elastic {
             self.step.set(Tensor::from_vec(vec![step], &[1])?)?;
         }
         let (low, high) = self.ends();
-        let tracked = shifted.is_tracked() || !self.step.is_frozen();
+        let count: usize = x.shape().iter().product();
+        let share = 1.0 / (count.max(1) as f64 * f64::from(high)).sqrt();
+        let of_step = ops::mul_scalar(session, &self.step.var(), share)?;
+        let tracked = shifted.is_tracked() || of_step.is_tracked();
         if self.bits > 1 && !tracked {
             let moved = shifted.tensor().contiguous();
             let mut values = Tensor::scratch_in(session.pool(), DType::F32, x.shape())?;
@@ -241,8 +244,6 @@ impl Elastic {
             }
         });
         let slopes = Tensor::from_vec(slopes.collect(), x.shape())?;
-        let share = 1.0 / (levels.len().max(1) as f64 * f64::from(high)).sqrt();
-        let of_step = ops::mul_scalar(session, &self.step.var(), share)?;
         let of_step = ops::mul(session, &Var::constant(slopes), &of_step)?;
         let (low, high) = (f64::from(low * step), f64::from(high * step));
         let within = ops::clamp(session, &shifted, low, high)?;
